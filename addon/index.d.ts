@@ -1,0 +1,149 @@
+/**
+ * The native addon: the only door to bpf(2), setns(2), netlink and SCM_RIGHTS. Imported by `src/sys/native.ts` and nobody else.
+ *
+ * Conventions: every failing call throws an `Error` with `code` ("ENOENT"), `errno` (positive) and `syscall`; arguments are
+ * checked in TypeScript, C++ trusts them. A file descriptor returned is owned by the caller (CLOEXEC). 64-bit values are
+ * `bigint`. A netns is entered only on the addon's own netns thread, inside one guard; failing to return aborts the process.
+ * Watches run on one epoll thread and report through thread-safe functions; `close()` is idempotent.
+ */
+
+// ---- bpf objects, maps, programs, links
+export interface LoadOptions {
+  /** rodata variables set between open and load, by C name. A name the object lacks is an error. */
+  rodata: Record<string, number | bigint>;
+  /** map name -> path of a pin to reuse instead of creating it */
+  reuse: Record<string, string>;
+  /** map name -> max_entries */
+  maxEntries: Record<string, number>;
+  /** program names to load; undefined loads all */
+  programs?: string[];
+}
+export interface ProgramInfo { fd: number; name: string; section: string; attachType: number; tag: string }
+export interface LoadedObject {
+  programs: ProgramInfo[];
+  maps: { name: string; fd: number; type: number; keySize: number; valueSize: number; maxEntries: number }[];
+  /** closes every fd above; pinned or attached objects live on */
+  close(): void;
+}
+/** Throws with `log` (the verifier's, whole) and `program` when a program is rejected. */
+export function bpfLoad(object: Uint8Array, options: LoadOptions): LoadedObject;
+/** Instructions of one program of an object, after relocation of its maps to the given fds (struct bpf_insn[], 8 bytes each). */
+export function bpfInstructions(loaded: LoadedObject, program: string): Uint8Array;
+/** BPF_PROG_LOAD of raw instructions (a per-pod program with its constant patched). */
+export function bpfProgLoad(insns: Uint8Array, progType: number, attachType: number, name: string, license: string): number;
+export function bpfPin(fd: number, path: string): void;
+export function bpfGet(path: string): number;
+export function bpfLinkCreate(progFd: number, targetFd: number, attachType: number): number;
+export function bpfLinkUpdate(linkFd: number, progFd: number): void;
+export function bpfLinkDetach(linkFd: number): void;
+export interface BpfInfo {
+  kind: 'map' | 'prog' | 'link';
+  id: number;
+  name: string;
+  type: number;
+  /** prog */ tag?: string; mapIds?: number[];
+  /** map */ keySize?: number; valueSize?: number; maxEntries?: number; memlock?: number;
+  /** link */ progId?: number; attachType?: number; cgroupId?: bigint; netnsIno?: number;
+}
+export function bpfInfo(fd: number): BpfInfo;
+/** Programs attached to a cgroup for an attach type (BPF_PROG_QUERY, not effective). */
+export function bpfCgroupQuery(cgroupFd: number, attachType: number): number[];
+/** Undefined when the key is absent. For per-CPU maps the values of all possible CPUs, concatenated. */
+export function bpfMapLookup(fd: number, key: Uint8Array): Uint8Array | undefined;
+/** flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2. For SOCKHASH the value is a u64 holding a socket fd. */
+export function bpfMapUpdate(fd: number, key: Uint8Array, value: Uint8Array, flags?: number): void;
+/** False when the key was absent. */
+export function bpfMapDelete(fd: number, key: Uint8Array): boolean;
+/** All entries; value is empty where it cannot be read (SOCKHASH without readable cookie). Survives concurrent change. */
+export function bpfMapDump(fd: number): { key: Uint8Array; value: Uint8Array }[];
+export function bpfPossibleCpus(): number;
+export interface TestRun { retval: number; dataOut: Uint8Array; ctxOut: Uint8Array; duration: number }
+export function bpfTestRun(progFd: number, options: { data?: Uint8Array; ctx?: Uint8Array; repeat?: number }): TestRun;
+/** True when a trivial program of the type may call the helper. */
+export function bpfProbeHelper(progType: number, attachType: number, helper: number): boolean;
+export function bpfRingbuf(mapFd: number, pollMs: number, onRecords: (records: Uint8Array[]) => void): { close(): void };
+
+// ---- network namespaces
+/** Cookie of a netns (SO_NETNS_COOKIE, kernel >= 5.14). */
+export function netnsCookie(netnsFd: number): bigint;
+export type NetnsOp =
+  | { op: 'addresses' }
+  | { op: 'rule'; add: boolean; family: 4 | 6; pref: number; mark: number; mask: number; action: 'lookup' | 'prohibit'; table: number }
+  | { op: 'route'; add: boolean; family: 4 | 6; table: number; device: string; src?: string }
+  | { op: 'rules'; family: 4 | 6 }
+  | { op: 'routes'; family: 4 | 6; table: number }
+  | { op: 'sysctl'; path: string; value: string }
+  | { op: 'sysctl-read'; path: string }
+  /** TCP sockets with (mark & mask) == value: inet_diag */
+  | { op: 'sockets'; mark: number; mask: number }
+  /** SOCK_DESTROY of the same set; result count */
+  | { op: 'sockets-destroy'; mark: number; mask: number };
+export interface Address { address: string; family: 4 | 6; ifindex: number; device: string; scope: number; prefix: number }
+export interface DiagSocket { family: 4 | 6; state: number; src: string; sport: number; dst: string; dport: number; mark: number; inode: number; cookie: bigint }
+/** One result per op: { ok: true, value? } or { ok: false, code, errno, syscall }. EEXIST on add and ENOENT/ESRCH on delete are ok. */
+export type NetnsResult = { ok: true; value?: unknown } | { ok: false; code: string; errno: number; syscall: string };
+/** Runs the ops in order in one entry of the netns; stops at the first failure unless keepGoing. */
+export function netnsRun(netnsFd: number, ops: NetnsOp[], keepGoing?: boolean): NetnsResult[];
+/** rtnetlink subscription inside a netns. 'overflow' is ENOBUFS: resync everything. */
+export function netnsWatch(netnsFd: number, onChange: (what: ('address' | 'rule' | 'route' | 'overflow')[]) => void): { close(): void };
+
+// ---- sockets made inside a netns, adopted by fd
+export interface SocketOptions {
+  family: 4 | 6;
+  type: 'tcp' | 'udp';
+  mark?: number;
+  reusePort?: boolean;
+  reuseAddr?: boolean;
+  /** IP_TRANSPARENT / IPV6_TRANSPARENT; both for a v6 listener */
+  transparent?: boolean;
+  freebind?: boolean;
+  noDelay?: boolean;
+  v6only?: boolean;
+  keepalive?: { idle: number; interval: number; count: number };
+  bind?: { address: string; port: number };
+  listen?: { backlog: number };
+}
+/** A socket of that netns, options set, bound and listening as asked; non-blocking. */
+export function netnsSocket(netnsFd: number, options: SocketOptions): number;
+/**
+ * A connected TCP socket of that netns. Non-blocking connect, awaited on the epoll thread. With `source` the socket is bound
+ * (IP_BIND_ADDRESS_NO_PORT must not be used: the datapath needs the final tuple before connect). timeoutMs rejects ETIMEDOUT.
+ */
+export function netnsConnect(netnsFd: number, options: Omit<SocketOptions, 'bind' | 'listen'> & { source?: { address: string; port: number }; destination: { address: string; port: number }; timeoutMs: number }): Promise<number>;
+/** setsockopt(SOL_SOCKET, SO_MARK) on an fd. */
+export function socketMark(fd: number, mark: number): void;
+export function socketReuseAddr(fd: number): void;
+/** Local and remote end as the kernel has them, without touching a libuv handle. */
+export function socketNames(fd: number): { local: { address: string; port: number }; remote?: { address: string; port: number } };
+/** SO_LINGER 0 then close: the peer sees RST. */
+export function socketReset(fd: number): void;
+/** Duplicates an fd of another process (pidfd_getfd, kernel >= 5.6; needs ptrace access). */
+export function pidfdGetFd(pid: number, fd: number): number;
+/** What an fd is, if it is a TCP listener: { port, mark, netnsCookie, transparent }; undefined otherwise. */
+export function socketListener(fd: number): { port: number; mark: number; cookie: bigint; transparent: boolean; family: 4 | 6 } | undefined;
+
+// ---- unix SOCK_SEQPACKET with fds
+export interface Peer { pid: number; uid: number; gid: number }
+export interface Seqpacket {
+  readonly peer: Peer;
+  /** One packet, at most one fd. The sender keeps its fd. Throws EPIPE, EAGAIN (queue full), EMSGSIZE. */
+  send(data: Uint8Array, fd?: number): void;
+  close(): void;
+}
+export interface SeqpacketHandlers {
+  /** fds are owned by the receiver. truncated: MSG_TRUNC or MSG_CTRUNC was set (data incomplete, fds closed already). */
+  onPacket(data: Uint8Array, fds: number[], truncated: boolean): void;
+  /** once; error undefined on EOF or own close */
+  onClose(error?: Error): void;
+}
+/** Binds (a stale socket file is removed), listens; maxPacket is the receive buffer. mode: file mode. */
+export function seqpacketListen(path: string, mode: number, maxPacket: number, onConnection: (connection: Seqpacket) => SeqpacketHandlers): { close(): void };
+export function seqpacketConnect(path: string, maxPacket: number, handlers: SeqpacketHandlers): Seqpacket;
+
+// ---- small ones
+export function statfsType(path: string): bigint;
+export function mount(source: string, target: string, type: string, flags: number): void;
+export function unmount(target: string): void;
+/** inode (= cgroup id) of a cgroup v2 directory, as bpf_get_current_cgroup_id sees it (name_to_handle_at). */
+export function cgroupId(path: string): bigint;
+export function closeFd(fd: number): void;

@@ -1,0 +1,92 @@
+/**
+ * The driver contract: how a netns' traffic gets into the tunnel that listens in it. Drivers (ebpf; later iptables, nftables)
+ * are chosen by a probe, never by `if` in the callers. Every verb is idempotent: doing it twice is doing it once.
+ */
+
+export type DatapathState = 'none' | 'prepared' | 'active' | 'draining';
+
+export interface PodFlags {
+  dns: boolean;
+  /** no inbound capture except 15008 */
+  ingressMode: boolean;
+  /** mark 0x539 alone proves the tunnel (debugging, `culvert redirect on`) */
+  markOnly: boolean;
+}
+
+export interface PodTarget {
+  uid: string;
+  namespace: string;
+  name: string;
+  /** open fd of the netns, owned by the caller, valid during the call only */
+  netnsFd: number;
+  /** path of the netns if known, else "" */
+  netnsPath: string;
+  flags: PodFlags;
+}
+
+/** A netns that the datapath serves now, read from the kernel (pins and maps), not from memory. */
+export interface EnrolledNetns {
+  cookie: bigint;
+  uid: string;
+  namespace: string;
+  name: string;
+  netnsPath: string;
+  state: DatapathState;
+  flags: PodFlags;
+}
+
+/** Counts per pod, keyed by reason text ("own", "no-tunnel"); see bpf/abi/reasons.h. */
+export interface PodCounters {
+  outboundRedirected: number;
+  inboundRedirected: number;
+  outboundPassed: Record<string, number>;
+  inboundPassed: Record<string, number>;
+  dropped: Record<string, number>;
+}
+
+export interface DatapathEvent {
+  /** RFC 3339 */
+  time: string;
+  cookie: bigint;
+  direction: 'outbound' | 'inbound' | 'other';
+  verdict: 'redirected' | 'passed' | 'dropped' | 'other';
+  /** text of the reason: "tunnel", "accepted", "own" … */
+  reason: string;
+  /** "10.0.0.1:80", "[fd00::1]:80"; undefined where the hook does not know it */
+  src?: string;
+  dst: string;
+}
+
+export interface RedirectDriver {
+  readonly name: 'ebpf' | 'iptables' | 'nftables';
+  /** Probe exemption, own addresses, rules, routes, sysctls, sk_lookup link, state prepared. Undone when it fails. */
+  prepare(pod: PodTarget): Promise<EnrolledNetns>;
+  /** The commit: one map write. */
+  activate(cookie: bigint): void;
+  /** New connections direct at once; captured ones and 15008 go on. */
+  drain(cookie: bigint): void;
+  /**
+   * Takes the datapath off: link detached, sysctls, route, rule; rules and prohibit stay until no socket with mark 0x111 is
+   * left (leftovers destroyed after `deadlineMs`). The netns may be gone: then only what the kernel kept of it is removed.
+   * @param netnsFd undefined when the netns is gone
+   */
+  remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number): Promise<void>;
+  /** Everything of our own instance that the kernel holds now. */
+  snapshot(): EnrolledNetns[];
+  /** Re-checks one netns after a restart: links, rules, routes, sysctls, addresses; repairs what is missing, touches nothing live. */
+  reconcile(pod: PodTarget): Promise<EnrolledNetns>;
+  /** Takes living tunnel listeners of this netns, found in process `pid`, into `listeners` (pidfd_getfd). @returns how many */
+  adoptListeners(cookie: bigint, pid: number): number;
+  /** Number of new 15008 connections handed over so far: the drain's grace waits for it to stand still. */
+  hboneAccepted(cookie: bigint): number;
+  listeners(cookie: bigint): { port: number; alive: boolean }[];
+  counters(cookie: bigint): PodCounters;
+  /** The tunnel's proof of identity: its cgroup v2 id, written before the first ZDS add, kept while it drains. */
+  trustTunnel(cgroupId: bigint): void;
+  distrustTunnel(cgroupId: bigint): void;
+  /** Live events. While at least one listener is there, redirected and passed connections are reported too. */
+  onEvent(listener: (event: DatapathEvent) => void): { close(): void };
+  eventsLost(): number;
+  /** Stops watches and closes fds; everything pinned goes on working. */
+  close(): void;
+}

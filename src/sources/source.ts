@@ -1,0 +1,56 @@
+/**
+ * The watch contract of every source (file; later kubernetes, xds): one validated snapshot after another, each whole.
+ * A bad update is reported through `onError` with every fault named, and the last good snapshot stays in use.
+ */
+
+export interface PodRecord {
+  uid: string;
+  namespace: string;
+  name: string;
+  node: string;
+  serviceAccount: string;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+  /** empty until the CNI chain gave it addresses */
+  ips: string[];
+  /** path of its netns when the source knows it (file source), else undefined */
+  netns?: string;
+  hostNetwork: boolean;
+  phase: 'Pending' | 'Running' | 'Succeeded' | 'Failed';
+}
+
+export interface NamespaceRecord {
+  name: string;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+}
+
+export interface ServiceRecord {
+  namespace: string;
+  name: string;
+  /** FQDN, "web.shop.svc.cluster.local" */
+  hostname: string;
+  selector: Record<string, string>;
+  /** empty for a headless service */
+  vips: string[];
+  ports: { port: number; targetPort: number }[];
+}
+
+export interface MeshSnapshot {
+  trustDomain: string;
+  namespaces: Map<string, NamespaceRecord>;
+  /** by uid */
+  pods: Map<string, PodRecord>;
+  /** by "namespace/name" */
+  services: Map<string, ServiceRecord>;
+}
+
+export interface Source {
+  readonly kind: 'file' | 'kubernetes' | 'xds';
+  /** First snapshot arrives asynchronously; afterwards only changed ones. */
+  watch(onSnapshot: (snapshot: MeshSnapshot) => void, onError: (error: Error) => void): { close(): void };
+  /** True once a first good snapshot was delivered. */
+  synced(): boolean;
+  /** Sets or removes (undefined) an annotation of a pod of this node; durable when the promise resolves. */
+  annotate(pod: { uid: string; namespace: string; name: string }, key: string, value: string | undefined): Promise<void>;
+}
