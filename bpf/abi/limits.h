@@ -17,7 +17,38 @@ enum wire {
 	LISTENER_SLOTS = 4,
 };
 
-#define INNER_NS 10000000000ull /* ztunnel's connect timeout */
-#define EXEMPT_NS 180000000000ull /* above 127 s, the last SYN retransmission */
+/* Ages after which an entry of `inner` or `exempt` no longer counts. */
+enum age {
+	INNER_MS = 10000, /* ztunnel's connect timeout */
+	EXEMPT_MS = 180000, /* above 127 s, the last SYN retransmission */
+};
+
+#define INNER_NS (INNER_MS * 1000000ull)
+#define EXEMPT_NS (EXEMPT_MS * 1000000ull)
+
+/*
+ * sk_lookup programs cannot ask for their netns cookie: each pod's program carries it as a 64-bit immediate. The object has
+ * this value in its place; the loader replaces it. In halves, because clang before 15 has no 64-bit enumerators in BTF.
+ */
+enum cookie_sentinel {
+	COOKIE_SENTINEL_LOW = 0xc01e0001,
+	COOKIE_SENTINEL_HIGH = 0x7ca1be27,
+};
+
+#define COOKIE_SENTINEL (((__u64)COOKIE_SENTINEL_HIGH << 32) | COOKIE_SENTINEL_LOW)
+
+/* Default sizes of the maps, for 500 pods with room to spare; the loader overrides them from the configuration. */
+enum size {
+	SIZE_PODS = 1024,
+	SIZE_OWN = 16384,
+	SIZE_LISTENERS = 16384, /* pods x 4 ports x 4 slots */
+	SIZE_GENERATION = 4096, /* pods x 4 ports */
+	SIZE_INNER = 65536,
+	SIZE_EXEMPT = 16384,
+	SIZE_POD_BY_ADDR = 4096,
+	SIZE_COUNTERS = 32768,
+	SIZE_EVENTS = 1 << 20, /* bytes: 14,500 events */
+	SIZE_TUNNELS = 256,
+};
 
 #endif

@@ -26,6 +26,8 @@ enum reason {
 	OUT_DROP_LOOKUP = 15, /* captured SYN found no 15001 listener */
 	OUT_DROP_ASSIGN = 16, /* bpf_sk_assign failed */
 	OUT_REDIRECT_ACCEPTED = 17, /* captured SYN handed to 15001; its event carries the whole tuple */
+	OUT_PASS_DNS_OFF = 18, /* UDP port 53, and the pod wants no DNS capture or no 15053 listener ever registered */
+	OUT_DROP_MAP = 19, /* `inner` or `dns_dst` had no room: going on would loop or leak */
 	IN_REDIRECT_TUNNEL = 20, /* handed to 15006 */
 	IN_REDIRECT_HBONE = 21, /* handed to the newest 15008 listener */
 	IN_PASS_SELF = 22,
@@ -47,5 +49,26 @@ enum reason {
 	MISC_EVENT_LOST = 48, /* ring buffer full */
 	MISC_MAP_FULL = 49, /* an update failed; cookie says whose */
 };
+
+#define REASON_BIT(reason) (1ull << (reason)) /* so reasons stay below 64 */
+
+/* What somebody on call must hear of: reported as events of class EVENT_REFUSED. */
+#define REASONS_REFUSED                                                                                                \
+	(REASON_BIT(OUT_DROP_NO_TUNNEL) | REASON_BIT(OUT_DROP_DNS_NO_TUNNEL) | REASON_BIT(OUT_DROP_DEVICE) |           \
+	 REASON_BIT(OUT_DROP_SOURCE) | REASON_BIT(OUT_DROP_MARK) | REASON_BIT(OUT_DROP_LOOKUP) |                       \
+	 REASON_BIT(OUT_DROP_ASSIGN) | REASON_BIT(OUT_DROP_MAP) | REASON_BIT(IN_DROP_NO_TUNNEL) |                      \
+	 REASON_BIT(IN_DROP_ASSIGN) | REASON_BIT(REG_REFUSED) | REASON_BIT(REG_FAILED) |                               \
+	 REASON_BIT(MISC_FALSE_TUNNEL) | REASON_BIT(MISC_APP_MARK))
+
+#define REASONS_REDIRECTED                                                                                             \
+	(REASON_BIT(OUT_REDIRECT_TUNNEL) | REASON_BIT(OUT_REDIRECT_DNS_UDP) | REASON_BIT(OUT_REDIRECT_DNS_TCP) |       \
+	 REASON_BIT(OUT_REDIRECT_ACCEPTED) | REASON_BIT(IN_REDIRECT_TUNNEL) | REASON_BIT(IN_REDIRECT_HBONE))
+
+#define REASONS_PASSED                                                                                                 \
+	(REASON_BIT(OUT_PASS_TUNNEL) | REASON_BIT(OUT_PASS_INNER) | REASON_BIT(OUT_PASS_INACTIVE) |                    \
+	 REASON_BIT(OUT_PASS_LOOPBACK) | REASON_BIT(OUT_PASS_OWN) | REASON_BIT(OUT_PASS_PROBE) |                       \
+	 REASON_BIT(OUT_PASS_DNS_OFF) | REASON_BIT(IN_PASS_SELF) | REASON_BIT(IN_PASS_INNER) |                         \
+	 REASON_BIT(IN_PASS_EXEMPT) | REASON_BIT(IN_PASS_PROBE) | REASON_BIT(IN_PASS_INACTIVE) |                       \
+	 REASON_BIT(IN_PASS_INGRESS))
 
 #endif

@@ -85,7 +85,7 @@ enum event_class {
 };
 
 struct settings {
-	__u32 event_mask; /* enum event_class; the agent widens it while somebody watches */
+	__u32 event_mask; /* enum event_class, 0 means EVENT_REFUSED; the agent widens it while somebody watches */
 	__u32 reserved[7];
 };
 
@@ -109,5 +109,18 @@ struct event {
 	__u32 protocol; /* IPPROTO_* */
 	__u32 reserved;
 };
+
+/* A size that changes is a layout that changes: bump CULVERT_ABI and read the comment at the top. */
+_Static_assert(sizeof(struct pod) == 32, "struct pod");
+_Static_assert(sizeof(struct identity) == 512, "struct identity");
+_Static_assert(sizeof(struct own_key) == 24, "struct own_key");
+_Static_assert(sizeof(struct listener_key) == 16, "struct listener_key");
+_Static_assert(sizeof(struct generation_key) == 16, "struct generation_key");
+_Static_assert(sizeof(struct tuple) == 48, "struct tuple");
+_Static_assert(sizeof(struct resolver) == 24, "struct resolver");
+_Static_assert(sizeof(struct counter_key) == 16, "struct counter_key");
+_Static_assert(sizeof(struct settings) == 32, "struct settings");
+_Static_assert(sizeof(struct owner) == 64, "struct owner");
+_Static_assert(sizeof(struct event) == 64, "struct event");
 
 #endif

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Which listener a SYN in an enrolled netns gets. Runs for the app's captured connections, which are delivered locally, and
+ * for those from outside. Stray packets of dead connections come here, too: these counts are no connection counts.
+ */
+#ifndef CULVERT_LIB_INBOUND_H
+#define CULVERT_LIB_INBOUND_H
+
+#include "accessors.h"
+#include "address.h"
+#include "counters.h"
+#include "listeners.h"
+
+static __always_inline bool is_younger(const __u64 *time, __u64 ns)
+{
+	return time && bpf_ktime_get_ns() - *time < ns;
+}
+
+/* NO_REUSEPORT: the reuseport group would hand new connections to a tunnel that drains. */
+static __always_inline __u32 assign(struct bpf_sk_lookup *ctx, const struct tuple *t, __u32 port, __u32 reason,
+				    __u32 none, __u32 failed)
+{
+	struct bpf_sock *sk = newest_listener(t->cookie, port);
+	long error;
+
+	if (!sk)
+		return none;
+	error = bpf_sk_assign(ctx, sk, BPF_SK_LOOKUP_F_NO_REUSEPORT);
+	bpf_sk_release(sk);
+	return error ? failed : reason;
+}
+
+/* A SYN whose source is not ours. */
+static __always_inline __u32 decide_foreign(struct bpf_sk_lookup *ctx, const struct tuple *t)
+{
+	struct pod *pod = bpf_map_lookup_elem(&pods, &t->cookie);
+
+	if (!pod || pod->state != POD_ACTIVE)
+		return IN_PASS_INACTIVE; /* draining: the kernel's own lookup still finds the tunnel's 15008 */
+	if (is_younger(bpf_map_lookup_elem(&inner, t), INNER_NS))
+		return IN_PASS_INNER;
+	if (is_younger(bpf_map_lookup_elem(&exempt, t), EXEMPT_NS))
+		return IN_PASS_EXEMPT;
+	if (t->dport == bpf_htons(PORT_HBONE))
+		return assign(ctx, t, PORT_HBONE, IN_REDIRECT_HBONE, IN_DROP_NO_TUNNEL, IN_DROP_ASSIGN);
+	if (is_probe(&t->src))
+		return IN_PASS_PROBE;
+	if (pod->flags & POD_INGRESS_MODE)
+		return IN_PASS_INGRESS;
+	return assign(ctx, t, PORT_INBOUND, IN_REDIRECT_TUNNEL, IN_DROP_NO_TUNNEL, IN_DROP_ASSIGN);
+}
+
+/*
+ * The order of these rules is the contract. "Outbound" is told by the source being ours, never by the destination being
+ * unknown: a stale address map would hand inbound SYNs to 15001. The device is no help: for a connection to an own address
+ * it is eth0, not lo.
+ */
+static __always_inline __u32 decide_lookup(struct bpf_sk_lookup *ctx, const struct tuple *t)
+{
+	if (is_loopback(&t->src) || is_loopback(&t->dst))
+		return REASON_NONE;
+	if (is_same(&t->src, &t->dst))
+		return IN_PASS_SELF;
+	if (!is_own(t->cookie, &t->src))
+		return decide_foreign(ctx, t);
+	if (is_own(t->cookie, &t->dst))
+		return IN_PASS_SELF;
+	/* local only because of its mark. In every state: a captured SYN, also sent again, must not reach the app's listener */
+	return assign(ctx, t, PORT_OUTBOUND, OUT_REDIRECT_ACCEPTED, OUT_DROP_LOOKUP, OUT_DROP_ASSIGN);
+}
+
+static __always_inline bool is_lookup_drop(__u32 reason)
+{
+	return reason == OUT_DROP_LOOKUP || reason == OUT_DROP_ASSIGN || reason == IN_DROP_NO_TUNNEL ||
+	       reason == IN_DROP_ASSIGN;
+}
+
+#endif
