@@ -1,0 +1,45 @@
+/** The table of exports; see ../index.d.ts for their contract. */
+#include <napi.h>
+
+#include "bpf_info.h"
+#include "bpf_link.h"
+#include "bpf_map.h"
+#include "bpf_object.h"
+#include "bpf_probe.h"
+#include "bpf_program.h"
+#include "error.h"
+
+namespace culvert {
+
+namespace {
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  const auto add = [&](const char* name, auto callable) { exports.Set(name, function(env, name, callable)); };
+
+  add("bpfLoad", bpfLoad);
+  add("bpfInstructions", bpfInstructions);
+  add("bpfProgLoad", bpfProgLoad);
+  add("bpfTestRun", bpfTestRun);
+  add("bpfProbeHelper", bpfProbeHelper);
+  add("bpfPin", bpfPin);
+  add("bpfGet", bpfGet);
+  add("bpfLinkCreate", bpfLinkCreate);
+  add("bpfLinkUpdate", bpfLinkUpdate);
+  add("bpfLinkDetach", bpfLinkDetach);
+  add("bpfCgroupQuery", bpfCgroupQuery);
+  add("bpfInfo", bpfInfo);
+  add("bpfMapLookup", bpfMapLookup);
+  add("bpfMapUpdate", bpfMapUpdate);
+  add("bpfMapDelete", bpfMapDelete);
+  add("bpfMapDump", bpfMapDump);
+  add("bpfPossibleCpus", bpfPossibleCpus);
+  return exports;
+}
+
+}  // namespace
+
+}  // namespace culvert
+
+static Napi::Object initialise(Napi::Env env, Napi::Object exports) { return culvert::initialise(env, exports); }
+
+NODE_API_MODULE(culvert, initialise)

@@ -1,0 +1,73 @@
+#include "bpf_map.h"
+
+#include "arguments.h"
+#include "bpf_map_dump.h"
+#include "bpf_map_shape.h"
+#include "error.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+namespace culvert {
+
+namespace {
+
+/** The kernel reads key_size bytes whatever we hand it: a short key would make it read past the buffer. */
+Bytes keyOf(const Napi::Value& value, const MapShape& shape) {
+  const Bytes key = bytes(value);
+  if (key.size() != shape.keySize)
+    throw SystemError(EINVAL, "bpf(BPF_MAP)", "key of " + std::to_string(key.size()) + " bytes, the map's are " + std::to_string(shape.keySize));
+  return key;
+}
+
+}  // namespace
+
+Napi::Value bpfMapLookup(const Napi::CallbackInfo& info) {
+  const int fd = integer(info[0]);
+  const MapShape shape = MapShape::of(fd);
+  const Bytes key = keyOf(info[1], shape);
+  auto value = Napi::Uint8Array::New(info.Env(), shape.valueBytes);
+  if (bpf_map_lookup_elem(fd, key.data(), value.Data()) == 0) return value;
+  if (errno == ENOENT) return info.Env().Undefined();
+  throw SystemError(errno, "bpf(BPF_MAP_LOOKUP_ELEM)");
+}
+
+void bpfMapUpdate(const Napi::CallbackInfo& info) {
+  const int fd = integer(info[0]);
+  const MapShape shape = MapShape::of(fd);
+  const Bytes key = keyOf(info[1], shape);
+  const Bytes value = bytes(info[2]);
+  if (value.size() != shape.valueBytes)
+    throw SystemError(EINVAL, "bpf(BPF_MAP)", "value of " + std::to_string(value.size()) + " bytes, the map's are " + std::to_string(shape.valueBytes));
+  const uint64_t flags = info[3].IsUndefined() ? 0 : unsignedInteger(info[3]);
+  check(bpf_map_update_elem(fd, key.data(), value.data(), flags), "bpf(BPF_MAP_UPDATE_ELEM)");
+}
+
+Napi::Value bpfMapDelete(const Napi::CallbackInfo& info) {
+  const int fd = integer(info[0]);
+  const Bytes key = keyOf(info[1], MapShape::of(fd));
+  if (bpf_map_delete_elem(fd, key.data()) == 0) return Napi::Boolean::New(info.Env(), true);
+  // A SOCKHASH whose key is absent says EINVAL before 6.x, ENOENT after: both mean "nothing there" with a key of the right size.
+  if (errno == ENOENT) return Napi::Boolean::New(info.Env(), false);
+  throw SystemError(errno, "bpf(BPF_MAP_DELETE_ELEM)");
+}
+
+Napi::Value bpfMapDump(const Napi::CallbackInfo& info) {
+  const auto entries = dumpMap(integer(info[0]));
+  auto list = Napi::Array::New(info.Env(), entries.size());
+  for (uint32_t i = 0; i < entries.size(); i++) {
+    auto entry = Napi::Object::New(info.Env());
+    entry.Set("key", copyBytes(info.Env(), entries[i].key));
+    entry.Set("value", copyBytes(info.Env(), entries[i].value));
+    list.Set(i, entry);
+  }
+  return list;
+}
+
+Napi::Value bpfPossibleCpus(const Napi::CallbackInfo& info) {
+  const int count = libbpf_num_possible_cpus();
+  if (count < 0) throw SystemError(-count, "libbpf_num_possible_cpus");
+  return Napi::Number::New(info.Env(), count);
+}
+
+}  // namespace culvert
