@@ -35,8 +35,10 @@ static __always_inline __u32 decide_foreign(struct bpf_sk_lookup *ctx, const str
 {
 	struct pod *pod = bpf_map_lookup_elem(&pods, &t->cookie);
 
+	if (pod && pod->state == POD_DRAINING && t->dport == bpf_htons(PORT_HBONE))
+		return IN_PASS_HBONE; /* the kernel's own lookup still finds the tunnel's listener */
 	if (!pod || pod->state != POD_ACTIVE)
-		return IN_PASS_INACTIVE; /* draining: the kernel's own lookup still finds the tunnel's 15008 */
+		return IN_PASS_INACTIVE;
 	if (is_younger(bpf_map_lookup_elem(&inner, t), INNER_NS))
 		return IN_PASS_INNER;
 	if (is_younger(bpf_map_lookup_elem(&exempt, t), EXEMPT_NS))
