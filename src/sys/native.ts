@@ -8,6 +8,8 @@ import { CulvertError, describe } from '../base/errors.ts';
 import { builtFile, executableAsset } from './assets.ts';
 import { cacheRoots, unpack } from './unpack.ts';
 
+export type * from '../../addon/index.d.ts';
+
 export type Native = typeof import('../../addon/index.d.ts');
 
 let loaded: Native | undefined;
