@@ -1,0 +1,96 @@
+/** One BPF map with decoded keys and values. The fd belongs to whoever opened it. */
+import { CulvertError, isSystem } from '../base/errors.ts';
+import { native } from '../sys/native.ts';
+import { decode, encode } from './codec.ts';
+import { maps, type KeyOf, type Kind, type MapName, type ValueOf } from './layout.ts';
+
+/** bpf(2), flags of BPF_MAP_UPDATE_ELEM */
+export const Update = { any: 0, noExist: 1, exist: 2 } as const;
+
+/** The maps that have keys and can be read from outside of a program. */
+export type TypedMapName = Exclude<MapName, 'events' | 'dns_dst' | 'tunnel_tag' | 'host_sock'>;
+
+export class TypedMap<N extends TypedMapName> {
+  readonly name: N;
+  readonly fd: number;
+  readonly #key: Kind;
+  readonly #value: Kind;
+  readonly #perCpu: boolean;
+
+  constructor(name: N, fd: number) {
+    this.name = name;
+    this.fd = fd;
+    this.#key = maps[name].key;
+    this.#value = maps[name].value;
+    this.#perCpu = maps[name].type === 'percpu_hash';
+  }
+
+  get(key: KeyOf<N>): ValueOf<N> | undefined {
+    const bytes = this.#do('look up', () => native.bpfMapLookup(this.fd, this.#encodeKey(key)));
+    return bytes === undefined ? undefined : this.#decodeValue(bytes);
+  }
+
+  has(key: KeyOf<N>): boolean {
+    return this.get(key) !== undefined;
+  }
+
+  /**
+   * For `listeners` the value is a socket's fd. A per-CPU map is only written by programs.
+   * @throws CulvertError MAP_FULL; SYSTEM with EEXIST or ENOENT when the flag forbids it
+   */
+  set(key: KeyOf<N>, value: ValueOf<N>, flags: number = Update.any): void {
+    this.#do('update', () => native.bpfMapUpdate(this.fd, this.#encodeKey(key), encode(this.#value, value as never), flags));
+  }
+
+  /** @returns false when the key was absent */
+  delete(key: KeyOf<N>): boolean {
+    return this.#do('delete from', () => native.bpfMapDelete(this.fd, this.#encodeKey(key)));
+  }
+
+  /** All entries; value is undefined where the kernel does not tell it. Entries that come or go meanwhile may be in it or not. */
+  entries(): { key: KeyOf<N>; value: ValueOf<N> | undefined }[] {
+    return this.#do('dump', () => native.bpfMapDump(this.fd)).map(({ key, value }) => ({
+      key: decode(this.#key, key) as KeyOf<N>,
+      value: value.length === 0 ? undefined : this.#decodeValue(value),
+    }));
+  }
+
+  keys(): KeyOf<N>[] {
+    return this.entries().map((entry) => entry.key);
+  }
+
+  /** Deletes what the predicate chooses. @returns how many */
+  deleteWhere(chosen: (key: KeyOf<N>, value: ValueOf<N> | undefined) => boolean): number {
+    return this.entries().filter(({ key, value }) => chosen(key, value) && this.delete(key)).length;
+  }
+
+  /** As created: the loader's size, not the layout's default. */
+  get maxEntries(): number {
+    return native.bpfInfo(this.fd).maxEntries ?? 0;
+  }
+
+  #encodeKey(key: KeyOf<N>): Uint8Array {
+    return encode(this.#key, key as never);
+  }
+
+  #decodeValue(bytes: Uint8Array): ValueOf<N> {
+    return (this.#perCpu ? sumOf(bytes) : decode(this.#value, bytes)) as ValueOf<N>;
+  }
+
+  #do<T>(verb: string, call: () => T): T {
+    try {
+      return call();
+    } catch (error) {
+      if (error instanceof RangeError) throw error; // from the codec: a value of ours that cannot be one
+      const full = isSystem(error, 'E2BIG') || isSystem(error, 'ENOSPC');
+      throw new CulvertError(full ? 'MAP_FULL' : 'SYSTEM', `${verb} map ${this.name}${full ? `: full at ${this.maxEntries} entries` : ''}`, error);
+    }
+  }
+}
+
+/** A per-CPU value is every CPU's u64, one after the other. */
+function sumOf(bytes: Uint8Array): bigint {
+  let sum = 0n;
+  for (let at = 0; at + 8 <= bytes.length; at += 8) sum += decode('u64', bytes.subarray(at, at + 8));
+  return sum;
+}
