@@ -1,0 +1,75 @@
+/**
+ * bundle.ts NAME [--verbose] makes build/NAME, one of culvert and culvert-cni: each is a copy of Node with one bundle of ours inside (a single executable application).
+ * The first also carries the addon and the BPF object as assets; the plugin's is the plugin and nothing else, because it starts
+ * once per pod. Code cache is on in both: it is why the bundles are CommonJS.
+ */
+import { execFileSync } from 'node:child_process';
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { build } from 'esbuild';
+import { inject } from 'postject';
+
+const SENTINEL = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
+const OUT = 'build/bundle';
+
+interface Executable {
+  /** Source of the entry module, resolved from the top of the tree. */
+  entry: string;
+  /** Asset name → file, read at run time through node:sea. */
+  assets: Record<string, string>;
+}
+
+const EXECUTABLES: Readonly<Record<string, Executable>> = {
+  culvert: {
+    entry: `import './src/main.ts';`,
+    assets: { 'culvert.node': 'build/addon/culvert.node', 'culvert.bpf.o': 'build/bpf/culvert.bpf.o' },
+  },
+  'culvert-cni': {
+    entry: `import { runPlugin } from './src/cni/main.ts'; void runPlugin().then((code) => { process.exitCode = code; });`,
+    assets: {},
+  },
+};
+
+async function bundle(name: string, entry: string): Promise<string> {
+  const file = `${OUT}/${name}.cjs`;
+  await build({
+    stdin: { contents: entry, resolveDir: process.cwd(), sourcefile: `${name}.ts`, loader: 'ts' },
+    outfile: file,
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node24',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    keepNames: true,
+    legalComments: 'none',
+    // import.meta is empty in CommonJS: code that relies on it would work from source and fail in the executable.
+    logOverride: { 'empty-import-meta': 'error' },
+    logLevel: 'warning',
+  });
+  return file;
+}
+
+/** Replaces build/NAME only when the new one is complete, so that a running copy and an interrupted build do no harm. */
+async function seal(name: string, main: string, assets: Executable['assets']): Promise<void> {
+  const blob = `${OUT}/${name}.blob`;
+  const config = `${OUT}/${name}.json`;
+  writeFileSync(config, JSON.stringify({ main, output: blob, disableExperimentalSEAWarning: true, useCodeCache: true, assets }));
+  execFileSync(process.execPath, ['--experimental-sea-config', config], { stdio: verbose ? 'inherit' : ['ignore', 'ignore', 'inherit'] });
+  const next = `${OUT}/${name}.next`;
+  rmSync(next, { force: true });
+  copyFileSync(process.execPath, next);
+  chmodSync(next, 0o755);
+  await inject(next, 'NODE_SEA_BLOB', readFileSync(blob), { sentinelFuse: SENTINEL });
+  renameSync(next, `build/${name}`);
+}
+
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { verbose: { type: 'boolean', default: false } } });
+const verbose = values.verbose;
+const name = positionals[0] ?? '';
+const executable = EXECUTABLES[name];
+if (executable === undefined) throw new Error(`no executable is called '${name}': ${Object.keys(EXECUTABLES).join(', ')}`);
+// postject's ELF library complains harmlessly about sections of Node's own.
+if (!verbose) console.warn = (): void => undefined;
+mkdirSync(OUT, { recursive: true });
+await seal(name, await bundle(name, executable.entry), executable.assets);

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Installs what is missing here, and says so in one line each; with nothing missing it says and does nothing.
+#   deps.sh build [run] [check]
+# Each need is a command or a file and the Debian package that brings it; apt is only asked when one is absent.
+set -eu
+cd "$(dirname "$0")/.."
+
+build='
+clang                              clang
+g++                                g++
+pkg-config                         pkg-config
+bpftool                            bpftool
+npm                                npm
+/etc/ssl/certs/ca-certificates.crt ca-certificates
+/usr/include/bpf/bpf_helpers.h     libbpf-dev
+/usr/include/libmnl/libmnl.h       libmnl-dev
+/usr/include/libelf.h              libelf-dev
+/usr/include/zlib.h                zlib1g-dev'
+run='
+/usr/lib/cni/bridge                containernetworking-plugins
+tcpdump                            tcpdump
+ip                                 iproute2
+nsenter                            util-linux
+sysctl                             procps
+iptables-save                      iptables
+nft                                nftables
+conntrack                          conntrack'
+check='
+clang-format                       clang-format'
+
+# Our own Node must not be the one that runs npm, which would replace it while it runs.
+PATH=$(tr ':' '\n' <<<"$PATH" | grep -v '/node_modules/\.bin$' | paste -sd:):/usr/sbin:/sbin
+
+log() { printf '  %-8s %s\n' "$1" "$2"; }
+
+# Runs a command with its output kept aside: shown only when it fails.
+quietly() {
+    local out status=0
+    out=$(mktemp)
+    if [ -n "${V:-}" ]; then "$@" || status=$?; else "$@" >"$out" 2>&1 || status=$?; fi
+    [ "$status" = 0 ] || { cat "$out" >&2; echo "culvert: failed with status $status: $*" >&2; }
+    rm -f "$out"
+    return "$status"
+}
+
+missing=()
+for set in "$@"; do
+    while read -r need package; do
+        [ -n "$need" ] || continue
+        case $need in
+            /*) [ -e "$need" ] || missing+=("$package") ;;
+            *) command -v "$need" >/dev/null || missing+=("$package") ;;
+        esac
+    done <<<"${!set}"
+done
+
+if [ "${#missing[@]}" -gt 0 ]; then
+    command -v apt-get >/dev/null || { echo "culvert: missing here, and without apt-get to be installed by hand: ${missing[*]}" >&2; exit 1; }
+    [ "$(id -u)" = 0 ] || { echo "culvert: missing here, and only root may install it: apt-get install ${missing[*]}" >&2; exit 1; }
+    log APT "install ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    quietly apt-get update -q
+    quietly apt-get install -yq --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}"
+fi
+
+# node_modules follows package-lock.json; the stamp is the lock file it was installed from.
+stamp=node_modules/.culvert-lock
+if ! cmp -s package-lock.json "$stamp" || [ ! -x node_modules/node/bin/node ]; then
+    log NPM 'ci: node_modules from package-lock.json'
+    # No package's own install script is run, so that npm 9 (which runs them) and 12 (which blocks them) do the same. The package
+    # `node` is the one that needs its script: it fetches the executable of this architecture at its own version.
+    quietly npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+    quietly env -C node_modules/node node installArchSpecificPackage.js
+    rm -rf node_modules/node/node_modules
+    ln -sf ../node/bin/node node_modules/.bin/node
+    node_modules/.bin/node --version >/dev/null || { echo 'culvert: the npm package node brought no executable that runs here' >&2; exit 1; }
+    cp package-lock.json "$stamp"
+fi

@@ -1,0 +1,108 @@
+/**
+ * After the rings: what is on the machine now and was not before? Namespaces, cgroups, bpffs mounts, lab directories, devices,
+ * processes and programs of ours must all be gone; a stranger's things are not looked at.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import type { Outcome } from './outcome.ts';
+
+/** The kernel frees namespaces, programs and cgroups a moment after their last user is gone. */
+const PATIENCE_MS = 5_000;
+const OURS = /^(cvt-|culvert)/;
+
+export function snapshot(): Set<string> {
+  return new Set([...directories(), ...mounts(), ...devices(), ...processes(), ...programs()]);
+}
+
+export async function leftovers(before: ReadonlySet<string>): Promise<Outcome> {
+  const deadline = performance.now() + PATIENCE_MS;
+  for (;;) {
+    const left = [...snapshot()].filter((item) => !before.has(item));
+    if (left.length === 0) return { passed: 1, failures: [] };
+    if (performance.now() > deadline)
+      return { passed: 0, failures: [{ title: 'something of the tests is left', detail: left.join('\n') }] };
+    await setTimeout(100);
+  }
+}
+
+function list(path: string): string[] {
+  return existsSync(path) ? readdirSync(path) : [];
+}
+
+function mountPoints(type: string): string[] {
+  const lines = readFileSync('/proc/self/mounts', 'utf8').split('\n');
+  return lines.map((line) => line.split(' ')).flatMap(([, point, kind]) => (kind === type && point !== undefined ? [point] : []));
+}
+
+function directories(): string[] {
+  const ours = (parent: string): string[] => list(parent).flatMap((name) => (OURS.test(name) ? [`${parent}/${name}`] : []));
+  const labs = list('/run/culvert-lab').map((name) => `lab directory /run/culvert-lab/${name}`);
+  return [
+    ...ours('/run/netns').map((path) => `network namespace ${path}`),
+    ...mountPoints('cgroup2')
+      .flatMap(ours)
+      .map((path) => `cgroup ${path}`),
+    ...ours('/run').flatMap((path) => (path === '/run/culvert-lab' ? [] : [`directory ${path}`])),
+    ...labs,
+  ];
+}
+
+function mounts(): string[] {
+  return mountPoints('bpf').map((point) => `bpffs mounted at ${point}`);
+}
+
+function devices(): string[] {
+  return list('/sys/class/net').flatMap((name) => (/^(cvt|culvert)/.test(name) ? [`network device ${name}`] : []));
+}
+
+/** Processes of this tree's executables or of its Node, except ourselves and whoever started us. */
+function processes(): string[] {
+  const roots = ['build/', 'node_modules/node/bin/'].map((path) => `${resolve(path)}/`);
+  const spared = ancestors();
+  return list('/proc').flatMap((pid) => {
+    if (!/^\d+$/.test(pid) || spared.has(pid)) return [];
+    try {
+      const executable = readlinkSync(`/proc/${pid}/exe`);
+      if (!roots.some((root) => executable.startsWith(root))) return [];
+      return [`process ${pid}: ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()}`];
+    } catch {
+      return []; // gone meanwhile, or a kernel thread
+    }
+  });
+}
+
+function ancestors(): Set<string> {
+  const found = new Set<string>();
+  let pid = String(process.pid);
+  while (pid !== '0') {
+    found.add(pid);
+    // The name, in parentheses, may hold anything: the fields after the last ')' are state and parent.
+    const parent = readFileSync(`/proc/${pid}/stat`, 'utf8').split(')').at(-1)?.trim().split(' ')[1];
+    if (parent === undefined) break;
+    pid = parent;
+  }
+  return found;
+}
+
+/** Programs in the kernel that carry a name of our object. */
+function programs(): string[] {
+  if (process.getuid?.() !== 0) return [];
+  const ours = new Set(list('build/bpf/parts').flatMap((file) => (file.endsWith('.o') ? functionsOf(`build/bpf/parts/${file}`) : [])));
+  if (ours.size === 0) return [];
+  const loaded = JSON.parse(execFileSync('bpftool', ['-j', 'prog', 'list'], { encoding: 'utf8', maxBuffer: 1 << 26 })) as {
+    id: number;
+    name?: string;
+  }[];
+  return loaded.flatMap(({ id, name }) => (name !== undefined && ours.has(name) ? [`BPF program ${String(id)} ${name}`] : []));
+}
+
+/** Names of global functions in an object file; the kernel keeps the first 15 characters. */
+function functionsOf(object: string): string[] {
+  const symbols = execFileSync('nm', ['--defined-only', '--extern-only', '--format=posix', object], { encoding: 'utf8' });
+  return symbols.split('\n').flatMap((line) => {
+    const [name, type] = line.split(' ');
+    return name !== undefined && type === 'T' ? [name.slice(0, 15)] : [];
+  });
+}

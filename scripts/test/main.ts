@@ -1,0 +1,34 @@
+/**
+ * `make test` after the build: checks, rings, and whether anything of theirs is left on the machine. Prints each failure in full and, as the
+ * very last line, `N passed, N failed`; exit code 1 when anything failed.
+ *
+ *   main.ts              everything
+ *   main.ts unit bpf     these rings only, and what they left
+ */
+import { runChecks } from './checks.ts';
+import { leftovers, snapshot } from './leftovers.ts';
+import { progress, type Outcome } from './outcome.ts';
+import { isRing, RINGS, runRing } from './ring.ts';
+
+const asked = process.argv.slice(2);
+const unknown = asked.find((name) => !isRing(name));
+if (unknown !== undefined) throw new Error(`no ring is called '${unknown}': ${RINGS.join(', ')}`);
+
+const outcomes: Outcome[] = [];
+if (asked.length === 0) outcomes.push(...(await runChecks()));
+
+const before = snapshot();
+for (const ring of RINGS) {
+  if (asked.length === 0 || asked.includes(ring)) outcomes.push(await runRing(ring));
+}
+const start = performance.now();
+const clean = await leftovers(before);
+progress('nothing left behind', clean, start);
+outcomes.push(clean);
+
+const failures = outcomes.flatMap((outcome) => outcome.failures);
+for (const { title, detail } of failures) console.log(`\nFAILED: ${title}\n${detail.replace(/^/gm, '    ')}`);
+if (failures.length > 0) console.log();
+const passed = outcomes.reduce((sum, outcome) => sum + outcome.passed, 0);
+console.log(`${String(passed)} passed, ${String(failures.length)} failed`);
+process.exitCode = failures.length === 0 ? 0 : 1;

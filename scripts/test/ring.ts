@@ -1,0 +1,74 @@
+/** Runs one ring of tests in vitest and turns what its reporter says on file descriptor 3 into an outcome. */
+import { spawn } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { progress, type Outcome } from './outcome.ts';
+import type { ModuleEnd, RunEnd } from './reporter.ts';
+import { judgeSkip } from './skips.ts';
+
+export type Ring = 'unit' | 'bpf' | 'netns';
+
+/** In the order they run: what costs nothing first. */
+export const RINGS: readonly Ring[] = ['unit', 'bpf', 'netns'];
+
+export const isRing = (name: string): name is Ring => (RINGS as readonly string[]).includes(name);
+
+/** A ring that hangs must end before the patience of whoever started it. */
+const LIMIT_SECONDS: Record<Ring, number> = { unit: 180, bpf: 180, netns: 900 };
+const LOG_TAIL = 60;
+
+export async function runRing(ring: Ring): Promise<Outcome> {
+  const start = performance.now();
+  const outcome: Outcome = { passed: 0, failures: [] };
+  mkdirSync('build/test', { recursive: true });
+  const path = `build/test/${ring}.log`;
+  const log = openSync(path, 'w');
+  const child = spawn(
+    process.execPath,
+    ['node_modules/vitest/vitest.mjs', 'run', '--project', ring, '--reporter', './scripts/test/reporter.ts', '--passWithNoTests'],
+    { stdio: ['ignore', log, log, 'pipe'] },
+  );
+  closeSync(log);
+  const exited = new Promise<number | null>((resolve) =>
+    child.once('exit', (code) => {
+      resolve(code);
+    }),
+  );
+  let late = false;
+  const limit = setTimeout(() => {
+    late = true;
+    child.kill('SIGKILL');
+  }, LIMIT_SECONDS[ring] * 1000);
+
+  let ended = false;
+  for await (const line of createInterface({ input: child.stdio[3] as Readable })) {
+    const event = JSON.parse(line) as ModuleEnd | RunEnd;
+    if (event.type === 'end') {
+      ended = true;
+      outcome.failures.push(...event.errors.map((detail) => ({ title: `${ring}: outside of any test`, detail })));
+      continue;
+    }
+    const module: Outcome = { passed: event.passed, failures: event.failures };
+    for (const skip of event.skipped) {
+      const verdict = judgeSkip(skip.note);
+      if (verdict.allowed) console.log(`  SKIP     ${skip.title}: ${verdict.reason}`);
+      else module.failures.push({ title: skip.title, detail: verdict.reason });
+    }
+    progress(event.path, module, performance.now() - event.seconds * 1000);
+    outcome.passed += module.passed;
+    outcome.failures.push(...module.failures);
+  }
+  const code = await exited;
+  clearTimeout(limit);
+
+  const tail = (): string => readFileSync(path, 'utf8').split('\n').slice(-LOG_TAIL).join('\n').trim();
+  if (late) outcome.failures.push({ title: `ring ${ring}`, detail: `not done after ${String(LIMIT_SECONDS[ring])} s\n${tail()}` });
+  else if (!ended || (code !== 0 && outcome.failures.length === 0)) {
+    outcome.failures.push({ title: `ring ${ring}`, detail: `vitest exited with ${String(code)}\n${tail()}` });
+  } else if (outcome.passed + outcome.failures.length === 0) {
+    outcome.failures.push({ title: `ring ${ring}`, detail: 'no test ran' });
+  }
+  progress(`ring ${ring} (log: ${path})`, outcome, start);
+  return outcome;
+}
