@@ -9,20 +9,43 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
-interface Member { name: string; type_id: number; bits_offset: number }
+interface Member {
+  name: string;
+  type_id: number;
+  bits_offset: number;
+}
 interface BtfType {
-  id: number; kind: string; name: string; size?: number; type_id?: number; nr_elems?: number; linkage?: string; encoding?: string;
+  id: number;
+  kind: string;
+  name: string;
+  size?: number;
+  type_id?: number;
+  nr_elems?: number;
+  linkage?: string;
+  encoding?: string;
   members?: Member[];
   values?: { name: string; val: string }[];
   vars?: { type_id: number; size: number }[];
 }
-interface Field { offset: number; kind: string; size?: number }
+interface Field {
+  offset: number;
+  kind: string;
+  size?: number;
+}
 
 const OUT = fileURLToPath(new URL('../src/maps/layout.gen.ts', import.meta.url));
 /** uapi linux/bpf.h, enum bpf_map_type, of the types in use */
-const MAP_TYPES: Record<number, string> = { 1: 'hash', 2: 'array', 5: 'percpu_hash', 9: 'lru_hash', 18: 'sockhash', 24: 'sk_storage', 27: 'ringbuf' };
+const MAP_TYPES: Record<number, string> = {
+  1: 'hash',
+  2: 'array',
+  5: 'percpu_hash',
+  9: 'lru_hash',
+  18: 'sockhash',
+  24: 'sk_storage',
+  27: 'ringbuf',
+};
 /** the vocabulary of bpf/lib/config.h */
-const ENUMS = ['wire', 'age', 'cookie_sentinel', 'size', 'reason', 'pod_state', 'pod_flag', 'event_class'];
+const ENUMS = ['wire', 'age', 'cookie_sentinel', 'size', 'reason', 'pod_state', 'pod_flag', 'event_class', 'abi'];
 
 class Btf {
   readonly types = new Map<number, BtfType>();
@@ -128,7 +151,14 @@ function render(btf: Btf): string {
     for (const { name: key, val } of btf.named('ENUM', name).values ?? []) out.push(`    ${key}: ${BigInt.asUintN(32, BigInt(val))},`);
     out.push('  },');
   }
-  out.push('} as const;', '', '/** By C name; maxEntries is the default that the loader overrides. */', 'export const maps = {', ...maps.rows, '} as const;');
+  out.push(
+    '} as const;',
+    '',
+    '/** By C name; maxEntries is the default that the loader overrides. */',
+    'export const maps = {',
+    ...maps.rows,
+    '} as const;',
+  );
   const rodata = (btf.named('DATASEC', '.rodata').vars ?? []).map(({ type_id, size }) => ({ name: btf.get(type_id).name, size }));
   out.push('', '/** Constants that the loader sets between open and load: size in bytes. */', 'export const rodata = {');
   for (const { name, size } of rodata.filter((r) => r.name !== 'vocabulary')) out.push(`  ${name}: ${size},`);

@@ -89,14 +89,17 @@ struct settings {
 	__u32 reserved[7];
 };
 
+/* Of all layouts here and of what the values mean; raised when they change incompatibly. */
+enum abi {
+	CULVERT_ABI = 1,
+};
+
 struct owner {
 	__u64 instance;
-	__u32 abi; /* CULVERT_ABI */
+	__u32 abi; /* enum abi */
 	__u32 reserved;
 	char version[48];
 };
-
-#define CULVERT_ABI 1
 
 struct event {
 	__u64 time; /* ns, CLOCK_MONOTONIC */

@@ -42,6 +42,7 @@ const volatile union {
 	enum pod_state pod_state;
 	enum pod_flag pod_flag;
 	enum event_class event_class;
+	enum abi abi;
 	struct event event;
 } vocabulary __weak = {};
 

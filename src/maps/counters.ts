@@ -1,5 +1,5 @@
 /** Counters of one netns, by reason. Shape of redirect/driver.ts's PodCounters. */
-import { enums } from './layout.ts';
+import { REASON } from './layout.ts';
 import type { Maps } from './open.ts';
 import { reasonOf, reasons } from './reasons.ts';
 
@@ -15,7 +15,7 @@ export interface Counters {
 }
 
 /** The same connection again, seen when its SYN arrives: not counted twice. */
-const SECOND_LOOK: number = enums.reason.OUT_REDIRECT_ACCEPTED;
+const SECOND_LOOK: number = REASON.OUT_REDIRECT_ACCEPTED;
 
 /** How often each reason (C number) was met in a netns; absent means never. */
 export function countsOf(maps: Pick<Maps, 'counters'>, cookie: bigint): Map<number, number> {
@@ -30,15 +30,15 @@ export function countsOf(maps: Pick<Maps, 'counters'>, cookie: bigint): Map<numb
 export function summarize(counts: ReadonlyMap<number, number>): Counters {
   const sum: Counters = { outboundRedirected: 0, inboundRedirected: 0, outboundPassed: {}, inboundPassed: {}, dropped: {} };
   for (const [number, count] of counts) {
-    const { direction, verdict, text } = reasonOf(number);
+    const { direction, verdict, reason } = reasonOf(number);
     if (verdict === 'redirected' && number !== SECOND_LOOK) {
       if (direction === 'outbound') sum.outboundRedirected += count;
       else sum.inboundRedirected += count;
     } else if (verdict === 'passed') {
       const passed = direction === 'outbound' ? sum.outboundPassed : sum.inboundPassed;
-      passed[text] = (passed[text] ?? 0) + count;
+      passed[reason] = (passed[reason] ?? 0) + count;
     } else if (verdict === 'dropped') {
-      sum.dropped[text] = (sum.dropped[text] ?? 0) + count;
+      sum.dropped[reason] = (sum.dropped[reason] ?? 0) + count;
     }
   }
   return sum;
@@ -50,7 +50,7 @@ export function countersOf(maps: Pick<Maps, 'counters'>, cookie: bigint): Counte
 
 /** Sum of one reason over all netns, also those that are gone. */
 export function totalOf(maps: Pick<Maps, 'counters'>, reason: number): number {
-  return maps.counters.entries().reduce((sum, { key, value }) => sum + (key.reason === reason ? Number(value ?? 0n) : 0), 0);
+  return maps.counters.entries().reduce((sum, { key, value }) => sum + (key.reason === reason ? Number(value) : 0), 0);
 }
 
 /** Forgets a netns that has left. */

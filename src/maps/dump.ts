@@ -2,7 +2,7 @@
 import { CulvertError } from '../base/errors.ts';
 import { native } from '../sys/native.ts';
 import { ageMs } from './events.ts';
-import { enums, maps as layout, podFlag, podState, wire, type KeyOf, type ValueOf } from './layout.ts';
+import { EVENT_CLASS, enums, maps as layout, podFlag, podState, wire, type KeyOf, type ValueOf } from './layout.ts';
 import type { Maps } from './open.ts';
 import { reasonOf } from './reasons.ts';
 import type { TypedMap, TypedMapName } from './typed-map.ts';
@@ -16,16 +16,16 @@ export type Row = Record<string, string | number | boolean | string[] | null> & 
 };
 export interface MapDump { map: string; type: string; entries: number; maxEntries: number; rows: Row[] }
 
-type Describe<N extends TypedMapName> = (key: KeyOf<N>, value: ValueOf<N> | undefined) => {
+type Describe<N extends TypedMapName> = (key: KeyOf<N>, value: ValueOf<N>) => {
   cookie?: bigint;
-  fields: Record<string, string | number | string[] | null>;
+  fields: Record<string, string | number | string[]>;
   stale?: boolean;
 };
 
 const names = (table: Record<string, number>, prefix: string, mask: number): string[] =>
   Object.entries(table).filter(([, bit]) => (mask & bit) !== 0).map(([name]) => word(name, prefix));
 const word = (name: string, prefix: string): string => name.slice(prefix.length).toLowerCase().replaceAll('_', '-');
-const stateText = (state: number | undefined): string => {
+const stateText = (state: number): string => {
   const found = Object.entries(podState).find(([, number]) => number === state);
   return found === undefined ? String(state) : word(found[0], 'POD_');
 };
@@ -33,7 +33,7 @@ const stateText = (state: number | undefined): string => {
 /** @param only C name of a map. @throws CulvertError USAGE for a name that is none */
 export function dumpMaps(maps: Maps, only?: string): MapDump[] {
   const pods = new Set(maps.pods.keys());
-  const who = new Map(maps.identity.entries().map(({ key, value }) => [key, value === undefined ? null : `${value.namespace}/${value.name}`]));
+  const who = new Map(maps.identity.entries().map(({ key, value }) => [key, `${value.namespace}/${value.name}`]));
   const live = new Set(maps.listeners.keys().map(({ cookie, port }) => `${cookie}:${port}`));
 
   const dump = <N extends TypedMapName>(map: TypedMap<N>, describe: Describe<N>): (() => MapDump) => () => {
@@ -45,28 +45,28 @@ export function dumpMaps(maps: Maps, only?: string): MapDump[] {
     return { map: map.name, type: layout[map.name].type, entries: rows.length, maxEntries: map.maxEntries, rows };
   };
   const connection = (limitMs: number): Describe<'inner' | 'exempt'> => (key, time) => {
-    const age = ageMs(time ?? 0n);
+    const age = ageMs(time);
     return { cookie: key.cookie, fields: { src: key.src, sport: key.sport, dst: key.dst, dport: key.dport, ageMs: age }, stale: age > limitMs };
   };
 
   const dumps: Record<TypedMapName | 'events', () => MapDump> = {
-    pods: dump(maps.pods, (cookie, pod) => ({ cookie, fields: { state: stateText(pod?.state), flags: names(podFlag, 'POD_', pod?.flags ?? 0) } })),
-    identity: dump(maps.identity, (cookie, id) => ({ cookie, fields: { uid: id?.uid ?? '', namespace: id?.namespace ?? '', name: id?.name ?? '', netns: id?.netns ?? '' } })),
+    pods: dump(maps.pods, (cookie, pod) => ({ cookie, fields: { state: stateText(pod.state), flags: names(podFlag, 'POD_', pod.flags) } })),
+    identity: dump(maps.identity, (cookie, id) => ({ cookie, fields: { ...id } })),
     own: dump(maps.own, ({ cookie, addr }) => ({ cookie, fields: { addr } })),
-    listeners: dump(maps.listeners, ({ cookie, port, slot }, socket) => ({ cookie, fields: { port, slot, socket: socket === undefined ? null : String(socket) } })),
+    listeners: dump(maps.listeners, ({ cookie, port, slot }, socket) => ({ cookie, fields: { port, slot, socket: String(socket) } })),
     generation: dump(maps.generation, ({ cookie, port }, generation) => ({
       cookie,
-      fields: { port, generation: generation ?? 0, slot: (generation ?? 0) % wire.LISTENER_SLOTS },
+      fields: { port, generation, slot: generation % wire.LISTENER_SLOTS },
       stale: !live.has(`${cookie}:${port}`),
     })),
     inner: dump(maps.inner, connection(enums.age.INNER_MS)),
     exempt: dump(maps.exempt, connection(enums.age.EXEMPT_MS)),
-    pod_by_addr: dump(maps.podByAddr, (addr, cookie) => ({ ...(cookie === undefined ? {} : { cookie }), fields: { addr } })),
-    counters: dump(maps.counters, ({ cookie, reason }, count) => ({ cookie, fields: { reason: reasonOf(reason).name, count: Number(count ?? 0n) } })),
-    tunnels: dump(maps.tunnels, (cgroup, since) => ({ fields: { cgroup: String(cgroup), since: String(since ?? 0n) } })),
-    settings: dump(maps.settings, (_, value) => ({ fields: { events: names(enums.event_class, 'EVENT_', value?.event_mask || enums.event_class.EVENT_REFUSED) } })),
-    owner: dump(maps.owner, (_, value) => ({ fields: { instance: (value?.instance ?? 0n).toString(16), abi: value?.abi ?? 0, version: value?.version ?? '' } })),
-    events: () => ({ map: 'events', type: layout.events.type, entries: 0, maxEntries: native.bpfInfo(maps.events).maxEntries ?? 0, rows: [] }),
+    pod_by_addr: dump(maps.podByAddr, (addr, cookie) => ({ cookie, fields: { addr } })),
+    counters: dump(maps.counters, ({ cookie, reason }, count) => ({ cookie, fields: { reason: reasonOf(reason).name, count: Number(count) } })),
+    tunnels: dump(maps.tunnels, (cgroup, since) => ({ fields: { cgroup: String(cgroup), since: String(since) } })),
+    settings: dump(maps.settings, (_, value) => ({ fields: { events: names(EVENT_CLASS, 'EVENT_', value.event_mask || EVENT_CLASS.EVENT_REFUSED) } })),
+    owner: dump(maps.owner, (_, value) => ({ fields: { instance: value.instance.toString(16), abi: value.abi, version: value.version } })),
+    events: () => ({ map: 'events', type: layout.events.type, entries: 0, maxEntries: native.bpfInfo(maps.events.fd).maxEntries ?? 0, rows: [] }),
   };
 
   if (only === undefined) return Object.values(dumps).map((one) => one());

@@ -23,13 +23,13 @@ const UNKNOWN = ['::', '0.0.0.0'];
 /** @param record one record of `events` */
 export function decodeEvent(record: Uint8Array): Event {
   const event = decode('event', record);
-  const { direction, verdict, text, name } = reasonOf(event.reason);
+  const { direction, verdict, reason, name } = reasonOf(event.reason);
   return {
     time: wallClock(event.time),
     cookie: event.cookie,
     direction,
     verdict,
-    reason: text,
+    reason,
     name,
     protocol: event.protocol,
     ...(UNKNOWN.includes(event.src) ? {} : { src: formatEnd(event.src, event.sport) }),

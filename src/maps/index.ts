@@ -5,6 +5,6 @@ export { countersOf, countsOf, deleteCounters, summarize, totalOf, type Counters
 export { dumpMaps, type MapDump, type Row } from './dump.ts';
 export { ageMs, decodeEvent, type Event } from './events.ts';
 export * from './layout.ts';
-export { mapsOf, openPinnedMaps, pinnedMaps, type Maps } from './open.ts';
-export { reasonNumber, reasonOf, reasons, type Reason } from './reasons.ts';
+export { mapsOf, openPinnedMap, openPinnedMaps, pinnedMaps, type Maps } from './open.ts';
+export { reasonOf, reasons, type Reason } from './reasons.ts';
 export { TypedMap, Update, type TypedMapName } from './typed-map.ts';

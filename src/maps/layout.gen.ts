@@ -159,6 +159,7 @@ export const enums = {
     IN_PASS_INGRESS: 27,
     IN_DROP_NO_TUNNEL: 28,
     IN_DROP_ASSIGN: 29,
+    IN_PASS_HBONE: 30,
     REG_LISTENER: 40,
     REG_REFUSED: 41,
     REG_FAILED: 42,
@@ -184,6 +185,9 @@ export const enums = {
     EVENT_REFUSED: 1,
     EVENT_REDIRECTED: 2,
     EVENT_PASSED: 4,
+  },
+  abi: {
+    CULVERT_ABI: 1,
   },
 } as const;
 

@@ -33,7 +33,13 @@ export type Owner = Struct<'owner'>;
 export const wire = enums.wire;
 export const podState = enums.pod_state;
 export const podFlag = enums.pod_flag;
-export const eventClass = enums.event_class;
+
+/** enum reason, enum event_class */
+export const REASON = enums.reason;
+export const EVENT_CLASS = enums.event_class;
+
+/** Of the layouts that this code speaks; the pinned `owner` says which one the maps have. */
+export const ABI = enums.abi.CULVERT_ABI;
 
 /** The 64-bit immediate in program `lookup` that the loader replaces by a netns cookie. */
 export const COOKIE_SENTINEL: bigint =

@@ -18,8 +18,8 @@ export interface Maps {
   readonly tunnels: TypedMap<'tunnels'>;
   readonly settings: TypedMap<'settings'>;
   readonly owner: TypedMap<'owner'>;
-  /** fd of the ring buffer; its records are read by decodeEvent */
-  readonly events: number;
+  /** the ring buffer; its records are read by decodeEvent */
+  readonly events: { readonly fd: number };
   /** closes the fds if they were opened from pins; those of a loaded object are closed with it */
   close(): void;
   [Symbol.dispose](): void;
@@ -42,6 +42,25 @@ export function openPinnedMaps(dir: string): Maps {
     return handles(fds, close);
   } catch (error) {
     close();
+    throw error;
+  }
+}
+
+/** One map of a pin directory, for who needs no other. */
+class PinnedMap<N extends TypedMapName> extends TypedMap<N> {
+  close(): void {
+    native.closeFd(this.fd);
+  }
+}
+
+/** @throws as openPinnedMaps */
+export function openPinnedMap<N extends TypedMapName>(dir: string, name: N): PinnedMap<N> {
+  const map = new PinnedMap(name, get(`${dir}/${name}`));
+  try {
+    requireLayout(name, map.fd);
+    return map;
+  } catch (error) {
+    map.close();
     throw error;
   }
 }
@@ -80,7 +99,7 @@ function handles(fds: ReadonlyMap<MapName, number>, close: () => void): Maps {
     tunnels: typed('tunnels'),
     settings: typed('settings'),
     owner: typed('owner'),
-    events: fd('events'),
+    events: { fd: fd('events') },
     close,
     [Symbol.dispose]: close,
   };

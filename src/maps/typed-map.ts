@@ -1,4 +1,4 @@
-/** One BPF map with decoded keys and values. The fd belongs to whoever opened it. */
+/** One BPF map with decoded keys and values. */
 import { CulvertError, isSystem } from '../base/errors.ts';
 import { native } from '../sys/native.ts';
 import { decode, encode } from './codec.ts';
@@ -10,6 +10,7 @@ export const Update = { any: 0, noExist: 1, exist: 2 } as const;
 /** The maps that have keys and can be read from outside of a program. */
 export type TypedMapName = Exclude<MapName, 'events' | 'dns_dst' | 'tunnel_tag' | 'host_sock'>;
 
+/** The fd belongs to whoever opened it: see open.ts. */
 export class TypedMap<N extends TypedMapName> {
   readonly name: N;
   readonly fd: number;
@@ -35,7 +36,7 @@ export class TypedMap<N extends TypedMapName> {
   }
 
   /**
-   * For `listeners` the value is a socket's fd. A per-CPU map is only written by programs.
+   * For `listeners` the value written is a socket's fd, the one read the socket's cookie. A per-CPU map is only written by programs.
    * @throws CulvertError MAP_FULL; SYSTEM with EEXIST or ENOENT when the flag forbids it
    */
   set(key: KeyOf<N>, value: ValueOf<N>, flags: number = Update.any): void {
@@ -47,11 +48,11 @@ export class TypedMap<N extends TypedMapName> {
     return this.#do('delete from', () => native.bpfMapDelete(this.fd, this.#encodeKey(key)));
   }
 
-  /** All entries; value is undefined where the kernel does not tell it. Entries that come or go meanwhile may be in it or not. */
-  entries(): { key: KeyOf<N>; value: ValueOf<N> | undefined }[] {
+  /** All entries; those that come or go meanwhile may be among them or not. */
+  entries(): { key: KeyOf<N>; value: ValueOf<N> }[] {
     return this.#do('dump', () => native.bpfMapDump(this.fd)).map(({ key, value }) => ({
       key: decode(this.#key, key) as KeyOf<N>,
-      value: value.length === 0 ? undefined : this.#decodeValue(value),
+      value: this.#decodeValue(value),
     }));
   }
 
@@ -60,7 +61,7 @@ export class TypedMap<N extends TypedMapName> {
   }
 
   /** Deletes what the predicate chooses. @returns how many */
-  deleteWhere(chosen: (key: KeyOf<N>, value: ValueOf<N> | undefined) => boolean): number {
+  deleteWhere(chosen: (key: KeyOf<N>, value: ValueOf<N>) => boolean): number {
     return this.entries().filter(({ key, value }) => chosen(key, value) && this.delete(key)).length;
   }
 
