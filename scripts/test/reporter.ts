@@ -49,7 +49,7 @@ function add(event: ModuleEnd, title: string, test: TestCase): void {
 }
 
 function inFull(error: SerializedError): string {
-  const parts = [error.stack ?? error.message, ...(typeof error.diff === 'string' ? [error.diff] : [])];
+  const parts = [error.stack ?? error.message, ...(typeof error['diff'] === 'string' ? [error['diff']] : [])];
   if (error.cause !== undefined) parts.push(`caused by ${inFull(error.cause as SerializedError)}`);
   return stripVTControlCharacters(parts.join('\n'));
 }
