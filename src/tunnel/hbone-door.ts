@@ -1,0 +1,106 @@
+/** Takes TCP connections on 15008 through mutual TLS to HTTP/2, and hands each CONNECT stream on. One per pod. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { performServerHandshake, type Http2Session } from 'node:http2';
+import type { Socket } from 'node:net';
+import { createServer, type Server, type TLSSocket } from 'node:tls';
+import { CulvertError } from '../base/errors.ts';
+import type { SocketAddress } from '../state/address.ts';
+import { requireTrustDomain } from './identity.ts';
+import { CONNECTION_WINDOW, serverSettings, sessionLimits } from './http2-settings.ts';
+import { serveStream, type HbonePeer } from './inbound-hbone.ts';
+import type { Pod } from './pod.ts';
+import { localAddress, remoteAddress } from './sockets.ts';
+import type { WorkloadCertificate } from './workload-certificate.ts';
+
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+interface Ends {
+  src: SocketAddress;
+  dst: SocketAddress;
+}
+
+export class HboneDoor {
+  readonly #pod: Pod;
+  readonly #tls: Server;
+  readonly #sessions = new Set<Http2Session>();
+  /** A TLS socket that failed has forgotten its peer's address: the ends of the connection travel with its events. */
+  readonly #ends = new AsyncLocalStorage<Ends>();
+  #certificate: WorkloadCertificate | undefined;
+
+  constructor(pod: Pod) {
+    this.#pod = pod;
+    this.#tls = createServer({ requestCert: true, rejectUnauthorized: true, ALPNProtocols: ['h2'], handshakeTimeout: HANDSHAKE_TIMEOUT_MS });
+    this.#tls.on('secureConnection', (socket) => {
+      this.#secured(socket);
+    });
+    this.#tls.on('tlsClientError', (error, socket) => {
+      this.#refuse(tlsFailure(error, socket));
+    });
+  }
+
+  /** Never rejects. */
+  async serve(socket: Socket): Promise<void> {
+    socket.on('error', () => undefined);
+    const ends = { src: remoteAddress(socket), dst: localAddress(socket) };
+    try {
+      const { identity } = await this.#pod.workload();
+      const certificate = await this.#pod.certificates.get(identity);
+      if (certificate !== this.#certificate) {
+        this.#certificate = certificate;
+        this.#tls.setSecureContext(certificate.options);
+      }
+      this.#ends.run(ends, () => this.#tls.emit('connection', socket));
+    } catch (error) {
+      this.#pod.access.refused({ direction: 'inbound', ...ends }, error);
+      socket.destroy();
+    }
+  }
+
+  /** GOAWAY on every connection: peers open their next streams elsewhere, open streams go on. */
+  drain(): void {
+    for (const session of this.#sessions) if (!session.closed) session.close();
+  }
+
+  destroy(): void {
+    for (const session of this.#sessions) session.destroy();
+  }
+
+  #secured(socket: TLSSocket): void {
+    socket.on('error', () => undefined);
+    const ends = this.#ends.getStore();
+    try {
+      const presented = socket.getPeerX509Certificate();
+      if (ends === undefined || presented === undefined) throw new CulvertError('PEER_IDENTITY', 'peer has no certificate');
+      if (socket.alpnProtocol !== 'h2') throw new CulvertError('PEER_IDENTITY', 'peer does not offer HTTP/2');
+      const identity = requireTrustDomain(presented, this.#pod.state.current.trustDomain);
+      this.#start(socket, { identity, ...ends });
+    } catch (error) {
+      this.#refuse(error);
+      socket.destroy();
+    }
+  }
+
+  #start(socket: TLSSocket, peer: HbonePeer): void {
+    const session = performServerHandshake(socket, { settings: serverSettings, ...sessionLimits });
+    this.#sessions.add(session);
+    session.setLocalWindowSize(CONNECTION_WINDOW);
+    session.on('stream', (stream, headers) => void serveStream(this.#pod, peer, stream, headers));
+    session.on('error', (error) => {
+      this.#pod.log.debug({ peer: peer.identity, err: error }, 'HBONE connection failed');
+    });
+    session.once('close', () => this.#sessions.delete(session));
+  }
+
+  #refuse(error: unknown): void {
+    const ends = this.#ends.getStore();
+    if (ends !== undefined) this.#pod.access.refused({ direction: 'inbound', ...ends }, error);
+  }
+}
+
+/** OpenSSL's sentence without its source lines; a certificate that did not verify says why only on the socket. */
+function tlsFailure(error: Error, socket: TLSSocket): CulvertError {
+  const unverified = socket.authorizationError as string | Error | null | undefined;
+  const { reason } = error as Error & { reason?: string };
+  const why = unverified === null || unverified === undefined ? (reason ?? error.message) : typeof unverified === 'string' ? unverified : unverified.message;
+  return new CulvertError('PEER_IDENTITY', `TLS handshake: ${why}`);
+}

@@ -1,0 +1,16 @@
+/** HTTP/2 as HBONE peers speak it; both ends of ours and Istio's use these numbers. */
+import type { Settings } from 'node:http2';
+
+export const STREAM_WINDOW = 4 * 1024 * 1024;
+export const CONNECTION_WINDOW = 16 * 1024 * 1024;
+const FRAME_SIZE = 1024 * 1024;
+
+export const clientSettings: Settings = { initialWindowSize: STREAM_WINDOW, maxFrameSize: FRAME_SIZE, enablePush: false };
+
+export const serverSettings: Settings = { initialWindowSize: STREAM_WINDOW, maxFrameSize: FRAME_SIZE, maxConcurrentStreams: 200 };
+
+/**
+ * Limits that Node means for strangers; our peers are authenticated and multiplex whole applications. In megabytes: more than 200
+ * full stream windows, else streams are refused while others stall. Applications' resets arrive as stream resets, in bursts.
+ */
+export const sessionLimits = { maxSessionMemory: 1024, maxOutstandingPings: 10, maxSessionRejectedStreams: 10_000, streamResetBurst: 10_000, streamResetRate: 1_000 };

@@ -1,0 +1,76 @@
+/** One workload certificate: a fresh key, a request for it, and the issuer's answer verified before it is used. */
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
+import { CulvertError } from '../base/errors.ts';
+import { identityOf } from './identity.ts';
+import type { CertificateIssuer, SigningAnswer } from './issuer.ts';
+import { generateKeys, KEY_ALGORITHM, privateKeyPem, x509 } from './x509.ts';
+
+export interface WorkloadCertificate {
+  identity: string;
+  serial: string;
+  notBefore: Date;
+  notAfter: Date;
+  /** PEM, leaf first */
+  chain: string[];
+  /** PEM */
+  roots: string[];
+  /** for `tls.Server.setSecureContext`, which builds its own */
+  options: SecureContextOptions;
+  /** for clients, built once */
+  context: SecureContext;
+}
+
+/** TLS 1.3 with the two AES-GCM suites, as every ztunnel speaks. */
+const PROTOCOL: SecureContextOptions = {
+  minVersion: 'TLSv1.3',
+  maxVersion: 'TLSv1.3',
+  ciphers: 'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256',
+};
+
+/** The key is born here and never leaves this process. @throws CERTIFICATE */
+export async function obtainCertificate(issuer: CertificateIssuer, identity: string, lifetimeMs: number): Promise<WorkloadCertificate> {
+  const keys = await generateKeys();
+  const request = await x509.Pkcs10CertificateRequestGenerator.create({
+    keys,
+    signingAlgorithm: KEY_ALGORITHM,
+    extensions: [new x509.SubjectAlternativeNameExtension([{ type: 'url', value: identity }], true)],
+  });
+  const answer = await issuer.sign({ identity, csr: request.toString('pem'), lifetimeMs });
+  const key = await privateKeyPem(keys.privateKey);
+  try {
+    const leaf = verifyAnswer(answer, identity, key);
+    const options = { ...PROTOCOL, key, cert: answer.chain.join('\n'), ca: answer.roots };
+    return {
+      identity,
+      serial: leaf.serialNumber,
+      notBefore: leaf.validFromDate,
+      notAfter: leaf.validToDate,
+      chain: answer.chain,
+      roots: answer.roots,
+      options,
+      context: createSecureContext(options),
+    };
+  } catch (error) {
+    throw new CulvertError('CERTIFICATE', `use the answer to our certificate request for ${identity}`, error);
+  }
+}
+
+/** @returns the leaf @throws with the reason */
+function verifyAnswer(answer: SigningAnswer, identity: string, key: string): X509Certificate {
+  const chain = answer.chain.map((pem) => new X509Certificate(pem));
+  const roots = answer.roots.map((pem) => new X509Certificate(pem));
+  const [leaf] = chain;
+  if (leaf === undefined) throw new Error('it holds no certificate');
+  if (identityOf(leaf) !== identity) throw new Error(`it is for ${identityOf(leaf)}`);
+  if (!leaf.checkPrivateKey(createPrivateKey(key))) throw new Error('it is not for our key');
+  const now = Date.now();
+  if (now < leaf.validFromDate.getTime() || now > leaf.validToDate.getTime()) throw new Error(`it is valid from ${leaf.validFrom} to ${leaf.validTo} only`);
+  chain.forEach((certificate, index) => {
+    const next = chain[index + 1];
+    const issuers = next === undefined ? roots : [next, ...roots];
+    const signed = issuers.some((by) => certificate.checkIssued(by) && certificate.verify(by.publicKey));
+    if (!signed) throw new Error(`certificate ${String(index)} of its chain is signed by nobody in it`);
+  });
+  return leaf;
+}
