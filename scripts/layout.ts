@@ -162,7 +162,11 @@ function render(btf: Btf): string {
   const rodata = (btf.named('DATASEC', '.rodata').vars ?? []).map(({ type_id, size }) => ({ name: btf.get(type_id).name, size }));
   out.push('', '/** Constants that the loader sets between open and load: size in bytes. */', 'export const rodata = {');
   for (const { name, size } of rodata.filter((r) => r.name !== 'vocabulary')) out.push(`  ${name}: ${size},`);
-  const programs = [...btf.types.values()].filter((t) => t.kind === 'FUNC' && t.linkage === 'global').map((t) => `'${t.name}'`);
+  // sorted: their order in the object is the order in which its parts were linked
+  const programs = [...btf.types.values()]
+    .filter((t) => t.kind === 'FUNC' && t.linkage === 'global')
+    .map((t) => `'${t.name}'`)
+    .sort();
   out.push('} as const;', '', `export const programs = [\n  ${programs.join(',\n  ')},\n] as const;`, '');
   return out.join('\n');
 }

@@ -38,7 +38,7 @@ enum reason {
 	IN_PASS_INGRESS = 27, /* ingress mode */
 	IN_DROP_NO_TUNNEL = 28, /* no living listener */
 	IN_DROP_ASSIGN = 29,
-	IN_PASS_HBONE = 30, /* 15008 while draining: left to the kernel's lookup, which finds the tunnel; leaving waits for these */
+	IN_PASS_HBONE = 30, /* 15008 while draining: the kernel finds the tunnel; leaving waits for these */
 	REG_LISTENER = 40, /* a listener of the tunnel registered */
 	REG_REFUSED = 41, /* mark 0x539 on a listener that is not the tunnel's */
 	REG_FAILED = 42, /* SOCKHASH or generation update failed */

@@ -9,7 +9,11 @@ export function formatAddress(bytes: Uint8Array): string {
   const groups = Array.from({ length: GROUPS }, (_, i) => group(i));
   if (groups.slice(0, 5).every((g) => g === 0) && groups[5] === 0xffff) return bytes.subarray(12, 16).join('.');
   const { start, length } = longestZeros(groups);
-  const text = (from: number, to: number): string => groups.slice(from, to).map((g) => g.toString(16)).join(':');
+  const text = (from: number, to: number): string =>
+    groups
+      .slice(from, to)
+      .map((g) => g.toString(16))
+      .join(':');
   return length < 2 ? text(0, GROUPS) : `${text(0, start)}::${text(start + length, GROUPS)}`;
 }
 
@@ -25,11 +29,14 @@ export function parseAddress(text: string): Uint8Array {
 }
 
 function groupsOf(part: string): number[] {
-  return part.split(':').filter((g) => g !== '').flatMap((g) => {
-    if (!g.includes('.')) return [parseInt(g, 16)];
-    const [a = 0, b = 0, c = 0, d = 0] = g.split('.').map(Number);
-    return [(a << 8) | b, (c << 8) | d];
-  });
+  return part
+    .split(':')
+    .filter((g) => g !== '')
+    .flatMap((g) => {
+      if (!g.includes('.')) return [parseInt(g, 16)];
+      const [a = 0, b = 0, c = 0, d = 0] = g.split('.').map(Number);
+      return [(a << 8) | b, (c << 8) | d];
+    });
 }
 
 function longestZeros(groups: number[]): { start: number; length: number } {

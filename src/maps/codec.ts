@@ -6,7 +6,11 @@ import { structs, type Kind, type Of, type ScalarKind, type StructName } from '.
 const LITTLE = endianness() === 'LE';
 const SIZES: Record<Exclude<ScalarKind, 'text'>, number> = { u8: 1, u16: 2, u32: 4, i32: 4, u64: 8, port: 2, address: 16 };
 
-interface Field { offset: number; kind: ScalarKind; size?: number }
+interface Field {
+  offset: number;
+  kind: ScalarKind;
+  size?: number;
+}
 type Value = number | bigint | string;
 
 const isStruct = (kind: Kind): kind is StructName => kind in structs;
@@ -29,31 +33,53 @@ export function encode<K extends Kind>(kind: K, value: Of<K>): Uint8Array {
       put(bytes, field, part, `${kind}.${name}`);
     }
   } else {
-    put(bytes, { offset: 0, kind: kind as ScalarKind }, value as Value, kind);
+    put(bytes, { offset: 0, kind: kind }, value as Value, kind);
   }
   return bytes;
 }
 
 /** Extra bytes are ignored: a later version may have appended some. */
 export function decode<K extends Kind>(kind: K, bytes: Uint8Array): Of<K> {
-  if (!isStruct(kind)) return take(bytes, { offset: 0, kind: kind as ScalarKind }) as Of<K>;
+  if (!isStruct(kind)) return take(bytes, { offset: 0, kind: kind }) as Of<K>;
   return Object.fromEntries(fieldsOf(kind).map(([name, field]) => [name, take(bytes, field)])) as Of<K>;
 }
 
 function put(bytes: Uint8Array, { offset, kind, size = 0 }: Field, value: Value, what: string): void {
   const view = viewOf(bytes);
   switch (kind) {
-    case 'u8': return view.setUint8(offset, Number(value));
-    case 'u16': return view.setUint16(offset, Number(value), LITTLE);
-    case 'u32': return view.setUint32(offset, Number(value), LITTLE);
-    case 'i32': return view.setInt32(offset, Number(value), LITTLE);
-    case 'u64': return view.setBigUint64(offset, BigInt(value), LITTLE);
-    case 'port': return view.setUint16(offset, Number(value), false);
-    case 'address': return bytes.set(parseAddress(String(value)), offset);
+    case 'u8': {
+      view.setUint8(offset, Number(value));
+      return;
+    }
+    case 'u16': {
+      view.setUint16(offset, Number(value), LITTLE);
+      return;
+    }
+    case 'u32': {
+      view.setUint32(offset, Number(value), LITTLE);
+      return;
+    }
+    case 'i32': {
+      view.setInt32(offset, Number(value), LITTLE);
+      return;
+    }
+    case 'u64': {
+      view.setBigUint64(offset, BigInt(value), LITTLE);
+      return;
+    }
+    case 'port': {
+      view.setUint16(offset, Number(value), false);
+      return;
+    }
+    case 'address': {
+      bytes.set(parseAddress(String(value)), offset);
+      return;
+    }
     case 'text': {
       const text = Buffer.from(String(value), 'utf8');
       if (text.length >= size) throw new RangeError(`encode ${what}: ${text.length} bytes, room for ${size - 1}`);
-      return bytes.set(text, offset);
+      bytes.set(text, offset);
+      return;
     }
   }
 }
@@ -61,13 +87,20 @@ function put(bytes: Uint8Array, { offset, kind, size = 0 }: Field, value: Value,
 function take(bytes: Uint8Array, { offset, kind, size = 0 }: Field): Value {
   const view = viewOf(bytes);
   switch (kind) {
-    case 'u8': return view.getUint8(offset);
-    case 'u16': return view.getUint16(offset, LITTLE);
-    case 'u32': return view.getUint32(offset, LITTLE);
-    case 'i32': return view.getInt32(offset, LITTLE);
-    case 'u64': return view.getBigUint64(offset, LITTLE);
-    case 'port': return view.getUint16(offset, false);
-    case 'address': return formatAddress(bytes.subarray(offset, offset + SIZES.address));
+    case 'u8':
+      return view.getUint8(offset);
+    case 'u16':
+      return view.getUint16(offset, LITTLE);
+    case 'u32':
+      return view.getUint32(offset, LITTLE);
+    case 'i32':
+      return view.getInt32(offset, LITTLE);
+    case 'u64':
+      return view.getBigUint64(offset, LITTLE);
+    case 'port':
+      return view.getUint16(offset, false);
+    case 'address':
+      return formatAddress(bytes.subarray(offset, offset + SIZES.address));
     case 'text': {
       const text = Buffer.from(bytes.subarray(offset, offset + size));
       const end = text.indexOf(0);

@@ -1,18 +1,8 @@
-/** Counters of one netns, by reason. Shape of redirect/driver.ts's PodCounters. */
+/** Counters of one netns, by reason. */
+import type { PodCounters } from '../redirect/driver.ts';
 import { REASON } from './layout.ts';
 import type { Maps } from './open.ts';
 import { reasonOf, reasons } from './reasons.ts';
-
-export interface Counters {
-  /** connections and DNS queries that took the tunnel */
-  outboundRedirected: number;
-  /** handed to 15006 or 15008 */
-  inboundRedirected: number;
-  outboundPassed: Record<string, number>;
-  inboundPassed: Record<string, number>;
-  /** both directions; "no-tunnel" and "assign" exist in both and are added up */
-  dropped: Record<string, number>;
-}
 
 /** The same connection again, seen when its SYN arrives: not counted twice. */
 const SECOND_LOOK: number = REASON.OUT_REDIRECT_ACCEPTED;
@@ -27,8 +17,12 @@ export function countsOf(maps: Pick<Maps, 'counters'>, cookie: bigint): Map<numb
   return counts;
 }
 
-export function summarize(counts: ReadonlyMap<number, number>): Counters {
-  const sum: Counters = { outboundRedirected: 0, inboundRedirected: 0, outboundPassed: {}, inboundPassed: {}, dropped: {} };
+/**
+ * Redirected outbound are connections and DNS queries that took the tunnel, inbound those handed to 15006 or 15008. Dropped are of
+ * both directions: "no-tunnel" and "assign" exist in both and are added up.
+ */
+export function summarize(counts: ReadonlyMap<number, number>): PodCounters {
+  const sum: PodCounters = { outboundRedirected: 0, inboundRedirected: 0, outboundPassed: {}, inboundPassed: {}, dropped: {} };
   for (const [number, count] of counts) {
     const { direction, verdict, reason } = reasonOf(number);
     if (verdict === 'redirected' && number !== SECOND_LOOK) {
@@ -44,7 +38,7 @@ export function summarize(counts: ReadonlyMap<number, number>): Counters {
   return sum;
 }
 
-export function countersOf(maps: Pick<Maps, 'counters'>, cookie: bigint): Counters {
+export function countersOf(maps: Pick<Maps, 'counters'>, cookie: bigint): PodCounters {
   return summarize(countsOf(maps, cookie));
 }
 

@@ -14,16 +14,27 @@ export type Row = Record<string, string | number | boolean | string[] | null> & 
   /** nothing needs this entry any more: its netns is not enrolled, its listener is gone, its time has passed */
   stale: boolean;
 };
-export interface MapDump { map: string; type: string; entries: number; maxEntries: number; rows: Row[] }
+export interface MapDump {
+  map: string;
+  type: string;
+  entries: number;
+  maxEntries: number;
+  rows: Row[];
+}
 
-type Describe<N extends TypedMapName> = (key: KeyOf<N>, value: ValueOf<N>) => {
+type Describe<N extends TypedMapName> = (
+  key: KeyOf<N>,
+  value: ValueOf<N>,
+) => {
   cookie?: bigint;
   fields: Record<string, string | number | string[]>;
   stale?: boolean;
 };
 
 const names = (table: Record<string, number>, prefix: string, mask: number): string[] =>
-  Object.entries(table).filter(([, bit]) => (mask & bit) !== 0).map(([name]) => word(name, prefix));
+  Object.entries(table)
+    .filter(([, bit]) => (mask & bit) !== 0)
+    .map(([name]) => word(name, prefix));
 const word = (name: string, prefix: string): string => name.slice(prefix.length).toLowerCase().replaceAll('_', '-');
 const stateText = (state: number): string => {
   const found = Object.entries(podState).find(([, number]) => number === state);
@@ -36,18 +47,31 @@ export function dumpMaps(maps: Maps, only?: string): MapDump[] {
   const who = new Map(maps.identity.entries().map(({ key, value }) => [key, `${value.namespace}/${value.name}`]));
   const live = new Set(maps.listeners.keys().map(({ cookie, port }) => `${cookie}:${port}`));
 
-  const dump = <N extends TypedMapName>(map: TypedMap<N>, describe: Describe<N>): (() => MapDump) => () => {
-    const rows = map.entries().map(({ key, value }): Row => {
-      const { cookie, fields, stale = false } = describe(key, value);
-      const gone = cookie !== undefined && !pods.has(cookie);
-      return { ...(cookie === undefined ? {} : { cookie: String(cookie) }), ...fields, pod: cookie === undefined ? null : (who.get(cookie) ?? null), stale: gone || stale };
-    });
-    return { map: map.name, type: layout[map.name].type, entries: rows.length, maxEntries: map.maxEntries, rows };
-  };
-  const connection = (limitMs: number): Describe<'inner' | 'exempt'> => (key, time) => {
-    const age = ageMs(time);
-    return { cookie: key.cookie, fields: { src: key.src, sport: key.sport, dst: key.dst, dport: key.dport, ageMs: age }, stale: age > limitMs };
-  };
+  const dump =
+    <N extends TypedMapName>(map: TypedMap<N>, describe: Describe<N>): (() => MapDump) =>
+    () => {
+      const rows = map.entries().map(({ key, value }): Row => {
+        const { cookie, fields, stale = false } = describe(key, value);
+        const gone = cookie !== undefined && !pods.has(cookie);
+        return {
+          ...(cookie === undefined ? {} : { cookie: String(cookie) }),
+          ...fields,
+          pod: cookie === undefined ? null : (who.get(cookie) ?? null),
+          stale: gone || stale,
+        };
+      });
+      return { map: map.name, type: layout[map.name].type, entries: rows.length, maxEntries: map.maxEntries, rows };
+    };
+  const connection =
+    (limitMs: number): Describe<'inner' | 'exempt'> =>
+    (key, time) => {
+      const age = ageMs(time);
+      return {
+        cookie: key.cookie,
+        fields: { src: key.src, sport: key.sport, dst: key.dst, dport: key.dport, ageMs: age },
+        stale: age > limitMs,
+      };
+    };
 
   const dumps: Record<TypedMapName | 'events', () => MapDump> = {
     pods: dump(maps.pods, (cookie, pod) => ({ cookie, fields: { state: stateText(pod.state), flags: names(podFlag, 'POD_', pod.flags) } })),
@@ -62,14 +86,26 @@ export function dumpMaps(maps: Maps, only?: string): MapDump[] {
     inner: dump(maps.inner, connection(enums.age.INNER_MS)),
     exempt: dump(maps.exempt, connection(enums.age.EXEMPT_MS)),
     pod_by_addr: dump(maps.podByAddr, (addr, cookie) => ({ cookie, fields: { addr } })),
-    counters: dump(maps.counters, ({ cookie, reason }, count) => ({ cookie, fields: { reason: reasonOf(reason).name, count: Number(count) } })),
+    counters: dump(maps.counters, ({ cookie, reason }, count) => ({
+      cookie,
+      fields: { reason: reasonOf(reason).name, count: Number(count) },
+    })),
     tunnels: dump(maps.tunnels, (cgroup, since) => ({ fields: { cgroup: String(cgroup), since: String(since) } })),
-    settings: dump(maps.settings, (_, value) => ({ fields: { events: names(EVENT_CLASS, 'EVENT_', value.event_mask || EVENT_CLASS.EVENT_REFUSED) } })),
+    settings: dump(maps.settings, (_, value) => ({
+      fields: { events: names(EVENT_CLASS, 'EVENT_', value.event_mask || EVENT_CLASS.EVENT_REFUSED) },
+    })),
     owner: dump(maps.owner, (_, value) => ({ fields: { instance: value.instance.toString(16), abi: value.abi, version: value.version } })),
-    events: () => ({ map: 'events', type: layout.events.type, entries: 0, maxEntries: native.bpfInfo(maps.events.fd).maxEntries ?? 0, rows: [] }),
+    events: () => ({
+      map: 'events',
+      type: layout.events.type,
+      entries: 0,
+      maxEntries: native.bpfInfo(maps.events.fd).maxEntries ?? 0,
+      rows: [],
+    }),
   };
 
   if (only === undefined) return Object.values(dumps).map((one) => one());
-  if (!Object.hasOwn(dumps, only)) throw new CulvertError('USAGE', `dump map ${only}: no such map; there are ${Object.keys(dumps).join(', ')}`);
+  if (!Object.hasOwn(dumps, only))
+    throw new CulvertError('USAGE', `dump map ${only}: no such map; there are ${Object.keys(dumps).join(', ')}`);
   return [dumps[only as keyof typeof dumps]()];
 }

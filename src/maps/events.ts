@@ -1,21 +1,14 @@
-/** Records of the ring buffer. Shape of redirect/driver.ts's DatapathEvent. */
+/** Records of the ring buffer. */
+import type { DatapathEvent } from '../redirect/driver.ts';
 import { formatEnd } from './address.ts';
 import { decode } from './codec.ts';
-import { reasonOf, type Reason } from './reasons.ts';
+import { reasonOf } from './reasons.ts';
 
-export interface Event extends Pick<Reason, 'direction' | 'verdict'> {
-  /** RFC 3339 */
-  time: string;
-  cookie: bigint;
-  /** text of the reason */
-  reason: string;
+export interface Event extends DatapathEvent {
   /** C name of the reason, which is unique */
   name: string;
   /** IPPROTO_* */
   protocol: number;
-  /** undefined where the hook does not know it */
-  src?: string;
-  dst: string;
 }
 
 const UNKNOWN = ['::', '0.0.0.0'];

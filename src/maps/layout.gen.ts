@@ -222,16 +222,16 @@ export const rodata = {
 } as const;
 
 export const programs = [
-  'connect4',
-  'connect6',
-  'sendmsg4',
-  'sendmsg6',
-  'recvmsg4',
-  'recvmsg6',
-  'getpeername4',
-  'getpeername6',
   'bind4',
   'bind6',
-  'sock_ops',
+  'connect4',
+  'connect6',
+  'getpeername4',
+  'getpeername6',
   'lookup',
+  'recvmsg4',
+  'recvmsg6',
+  'sendmsg4',
+  'sendmsg6',
+  'sock_ops',
 ] as const;

@@ -113,5 +113,6 @@ function requireLayout(name: MapName, fd: number): void {
     ...(have.keySize === want.keySize ? [] : [`keys of ${have.keySize} bytes, not ${want.keySize}`]),
     ...(have.valueSize === want.valueSize ? [] : [`values of ${have.valueSize} bytes, not ${want.valueSize}`]),
   ];
-  if (wrong.length > 0) throw new CulvertError('MAP_LAYOUT', `open map ${name}: it has ${wrong.join(', ')}; it is of another version of Culvert`);
+  if (wrong.length > 0)
+    throw new CulvertError('MAP_LAYOUT', `open map ${name}: it has ${wrong.join(', ')}; it is of another version of Culvert`);
 }

@@ -20,7 +20,13 @@ function describe(number: number, name: string): Reason {
   const verdict = VERDICTS[second];
   const text = (words: string[]): string => words.join('-').toLowerCase();
   if (direction === undefined || verdict === undefined) {
-    return { number, name, direction: 'other', verdict: 'other', reason: text(first === 'MISC' ? [second, ...rest] : [first, second, ...rest].filter((w) => w !== '')) };
+    return {
+      number,
+      name,
+      direction: 'other',
+      verdict: 'other',
+      reason: text(first === 'MISC' ? [second, ...rest] : [first, second, ...rest].filter((w) => w !== '')),
+    };
   }
   return { number, name, direction, verdict, reason: text(rest) };
 }
@@ -28,7 +34,9 @@ function describe(number: number, name: string): Reason {
 const byNumber = new Map(Object.entries(REASON).map(([name, number]) => [number as number, describe(number, name)]));
 
 /** Every reason that is one, in numerical order. */
-export const reasons: readonly Reason[] = [...byNumber.values()].filter((r) => r.number !== REASON.REASON_NONE).sort((a, b) => a.number - b.number);
+export const reasons: readonly Reason[] = [...byNumber.values()]
+  .filter((r) => r.number !== REASON.REASON_NONE)
+  .sort((a, b) => a.number - b.number);
 
 /** A number that a later version's program may have written is described by itself. */
 export function reasonOf(number: number): Reason {

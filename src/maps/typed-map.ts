@@ -84,7 +84,11 @@ export class TypedMap<N extends TypedMapName> {
     } catch (error) {
       if (error instanceof RangeError) throw error; // from the codec: a value of ours that cannot be one
       const full = isSystem(error, 'E2BIG') || isSystem(error, 'ENOSPC');
-      throw new CulvertError(full ? 'MAP_FULL' : 'SYSTEM', `${verb} map ${this.name}${full ? `: full at ${this.maxEntries} entries` : ''}`, error);
+      throw new CulvertError(
+        full ? 'MAP_FULL' : 'SYSTEM',
+        `${verb} map ${this.name}${full ? `: full at ${this.maxEntries} entries` : ''}`,
+        error,
+      );
     }
   }
 }
