@@ -1,0 +1,156 @@
+/** What the admin door shows, in the shape that `istioctl ztunnel-config` reads; our extra fields are beside, never instead. */
+import { X509Certificate } from 'node:crypto';
+import { formatAddress } from '../state/address.ts';
+import type { StateSnapshot } from '../state/snapshot.ts';
+import { qualifiedName, type Service, type Workload } from '../state/workload.ts';
+import type { Certificates } from './certificates.ts';
+import type { Connection } from './connections.ts';
+import type { PodProxy } from './pod-proxy.ts';
+import type { Workloads } from './workloads.ts';
+
+export interface DumpedConnection {
+  src: string;
+  originalDst: string;
+  actualDst: string;
+  protocol: 'HBONE' | 'TCP';
+  /** SPIFFE identity of the far end, null without mTLS */
+  peerIdentity: string | null;
+  /** bytes into and out of the pod so far */
+  bytesIn: number;
+  bytesOut: number;
+}
+
+/** A row of `culvert connections`. */
+export interface ConnectionRow extends DumpedConnection {
+  node: string;
+  /** "namespace/name" */
+  pod: string;
+  direction: 'inbound' | 'outbound';
+}
+
+/** `node`, `notBefore`, `notAfter` and `serial` of the leaf: the row of `culvert certs`; null while there is none. */
+export interface DumpedCertificate {
+  node: string;
+  identity: string;
+  state: string;
+  notBefore: string | null;
+  notAfter: string | null;
+  serial: string | null;
+  certChain: { pem: string; serialNumber: string; validFrom: string; expirationTime: string }[];
+  rootCerts: { pem: string; serialNumber: string; validFrom: string; expirationTime: string }[];
+}
+
+export interface ConfigDump {
+  workloads: unknown[];
+  services: unknown[];
+  policies: unknown[];
+  certificates: DumpedCertificate[];
+  connections: ConnectionRow[];
+  /** by pod uid */
+  workloadState: Record<
+    string,
+    {
+      state: 'Up' | 'Pending';
+      info: { name: string; namespace: string; serviceAccount: string };
+      connections: { inbound: DumpedConnection[]; outbound: DumpedConnection[] };
+    }
+  >;
+  version: { version: string };
+  config: { nodeName: string; trustDomain: string };
+}
+
+export function configDump(
+  tunnel: { node: string; version: string },
+  state: StateSnapshot,
+  certificates: Certificates,
+  workloads: Workloads<PodProxy>,
+): ConfigDump {
+  const { node } = tunnel;
+  const rows: ConnectionRow[] = [];
+  const workloadState: ConfigDump['workloadState'] = {};
+  for (const { uid, info } of workloads.pending()) workloadState[uid] = { state: 'Pending', info, connections: { inbound: [], outbound: [] } };
+  for (const { uid, proxy } of workloads.running()) {
+    const live = proxy.connections.list();
+    const connections = { inbound: dumped(live, 'inbound'), outbound: dumped(live, 'outbound') };
+    workloadState[uid] = { state: 'Up', info: proxy.info, connections };
+    const pod = qualifiedName(proxy.info);
+    for (const direction of ['inbound', 'outbound'] as const) rows.push(...connections[direction].map((row) => ({ node, pod, direction, ...row })));
+  }
+  return {
+    workloads: state.workloads.map((workload) => dumpWorkload(workload, state)),
+    services: state.services.map(dumpService),
+    policies: [],
+    certificates: certificates.list().map(({ identity, state: status, certificate }) => ({
+      node,
+      identity,
+      state: status,
+      notBefore: certificate?.notBefore.toISOString() ?? null,
+      notAfter: certificate?.notAfter.toISOString() ?? null,
+      serial: certificate?.serial ?? null,
+      certChain: (certificate?.chain ?? []).map(dumpCertificate),
+      rootCerts: (certificate?.roots ?? []).map(dumpCertificate),
+    })),
+    connections: rows,
+    workloadState,
+    version: { version: tunnel.version },
+    config: { nodeName: tunnel.node, trustDomain: state.trustDomain },
+  };
+}
+
+function dumped(connections: Connection[], direction: 'inbound' | 'outbound'): DumpedConnection[] {
+  return connections
+    .filter(({ facts }) => facts.direction === direction)
+    .map(({ facts, originalDst, sent, received }) => ({
+      src: formatAddress(facts.src),
+      originalDst: formatAddress(originalDst),
+      actualDst: formatAddress(facts.direction === 'inbound' ? originalDst : facts.dst),
+      protocol: facts.protocol,
+      peerIdentity: (direction === 'inbound' ? facts.srcIdentity : facts.dstIdentity) ?? null,
+      bytesIn: received,
+      bytesOut: sent,
+    }));
+}
+
+function dumpWorkload(workload: Workload, state: StateSnapshot): unknown {
+  return {
+    uid: workload.uid,
+    name: workload.name,
+    namespace: workload.namespace,
+    serviceAccount: workload.serviceAccount,
+    trustDomain: workload.trustDomain,
+    workloadIps: workload.ips,
+    protocol: workload.protocol,
+    node: workload.node,
+    workloadName: workload.name,
+    workloadType: 'pod',
+    networkMode: workload.hostNetwork ? 'HostNetwork' : 'Standard',
+    status: workload.healthy ? 'Healthy' : 'Unhealthy',
+    services: state.servicesOf(workload).map(serviceKey),
+  };
+}
+
+function dumpService(service: Service): unknown {
+  return {
+    name: service.name,
+    namespace: service.namespace,
+    hostname: service.hostname,
+    vips: service.vips.map((vip) => `/${vip}`), // "network/address"; our network has no name
+    ports: Object.fromEntries(service.ports),
+    endpoints: Object.fromEntries(
+      service.endpoints.map(({ workload, ports }) => [
+        workload.uid,
+        { workloadUid: workload.uid, port: Object.fromEntries(ports), status: workload.healthy ? 'Healthy' : 'Unhealthy', workload: qualifiedName(workload) },
+      ]),
+    ),
+    subjectAltNames: [],
+  };
+}
+
+function serviceKey(service: Service): string {
+  return `${service.namespace}/${service.hostname}`;
+}
+
+function dumpCertificate(pem: string): DumpedCertificate['certChain'][number] {
+  const { serialNumber, validFromDate, validToDate } = new X509Certificate(pem);
+  return { pem: Buffer.from(pem).toString('base64'), serialNumber, validFrom: validFromDate.toISOString(), expirationTime: validToDate.toISOString() };
+}
