@@ -1,0 +1,197 @@
+/** The ebpf driver: the contract's verbs over maps, links and settings. All state is the kernel's; memory holds watches and fds. */
+import { CulvertError, describe } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import { countersOf, podState, REASON, totalOf, type Pod } from '../../maps/index.ts';
+import { native } from '../../sys/native.ts';
+import type { DatapathEvent, EnrolledNetns, PodCounters, PodTarget, RedirectDriver } from '../driver.ts';
+import { openEvents, type EventStream } from './events.ts';
+import type { Installed } from './install.ts';
+import { joinNetns, type Datapath } from './join.ts';
+import { leaveNetns } from './leave.ts';
+import { adoptListeners, listenersOf } from './listeners.ts';
+import { makeDir } from './pins.ts';
+import { nothingWritten, readWritten, type Written } from './pod-entries.ts';
+import { allEnrolled, enrolledNetns, flagBits, identityOf } from './pod-identity.ts';
+import { attachPodLink } from './pod-link.ts';
+import { PodWatch } from './pod-watch.ts';
+import { sweep } from './sweep.ts';
+
+export class EbpfDriver implements RedirectDriver {
+  readonly name = 'ebpf';
+  readonly #installed: Installed;
+  readonly #path: Datapath;
+  readonly #nodeCookie: bigint;
+  readonly #log: Logger;
+  readonly #events: EventStream;
+  /** what the maps hold of netns that nobody watches yet, after a restart */
+  readonly #unwatched: Map<bigint, Written>;
+  readonly #watches = new Map<bigint, PodWatch>();
+  /** removals under way: whoever comes meanwhile waits for them */
+  readonly #leaving = new Map<bigint, Promise<void>>();
+
+  constructor(installed: Installed, nodeCookie: bigint, log: Logger) {
+    this.#installed = installed;
+    this.#path = { pins: installed.pins, maps: installed.maps, template: installed.template, log };
+    this.#nodeCookie = nodeCookie;
+    this.#log = log;
+    this.#unwatched = readWritten(installed.maps);
+    const swept = sweep(this.#path, this.#unwatched);
+    const { dead, unfinished, orphans } = swept;
+    if (dead.length + unfinished.length + orphans.length > 0) {
+      log.info({ dead: dead.map(String), unfinished: unfinished.map(String), orphans: orphans.map(String) }, 'removed what earlier runs left');
+    }
+    this.#events = openEvents(installed.maps);
+  }
+
+  async prepare(pod: PodTarget): Promise<EnrolledNetns> {
+    const cookie = this.#cookieOf(pod);
+    await this.#leaving.get(cookie);
+    const known = this.#path.maps.pods.get(cookie);
+    if (known === undefined) {
+      this.#watches.set(cookie, joinNetns(this.#path, cookie, pod));
+      this.#unwatched.delete(cookie);
+    } else {
+      this.#repair(cookie, known, pod);
+    }
+    return this.#state(cookie);
+  }
+
+  /** As prepare, which also takes up a netns that is there and repairs it; a netns that the kernel does not know is prepared. */
+  async reconcile(pod: PodTarget): Promise<EnrolledNetns> {
+    return this.prepare(pod);
+  }
+
+  activate(cookie: bigint): void {
+    this.#setState(cookie, podState.POD_ACTIVE);
+  }
+
+  drain(cookie: bigint): void {
+    this.#setState(cookie, podState.POD_DRAINING);
+  }
+
+  async remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number): Promise<void> {
+    const under = this.#leaving.get(cookie);
+    if (under !== undefined) return under;
+    const leaving = this.#leave(cookie, netnsFd, deadlineMs).finally(() => this.#leaving.delete(cookie));
+    this.#leaving.set(cookie, leaving);
+    return leaving;
+  }
+
+  snapshot(): EnrolledNetns[] {
+    return allEnrolled(this.#path.maps);
+  }
+
+  adoptListeners(cookie: bigint, pid: number): number {
+    const watch = this.#watches.get(cookie);
+    if (watch === undefined) throw new CulvertError('NETNS_UNKNOWN', `adopt listeners in netns ${cookie}: it is not prepared`);
+    return adoptListeners(this.#path.maps, cookie, watch.netnsFd, pid);
+  }
+
+  hboneAccepted(cookie: bigint): number {
+    const count = (reason: number): bigint => this.#path.maps.counters.get({ cookie, reason }) ?? 0n;
+    return Number(count(REASON.IN_REDIRECT_HBONE) + count(REASON.IN_PASS_HBONE));
+  }
+
+  listeners(cookie: bigint): { port: number; alive: boolean }[] {
+    return listenersOf(this.#path.maps, cookie);
+  }
+
+  counters(cookie: bigint): PodCounters {
+    return countersOf(this.#path.maps, cookie);
+  }
+
+  trustTunnel(cgroupId: bigint): void {
+    this.#path.maps.tunnels.set(cgroupId, process.hrtime.bigint());
+  }
+
+  distrustTunnel(cgroupId: bigint): void {
+    this.#path.maps.tunnels.delete(cgroupId);
+  }
+
+  onEvent(listener: (event: DatapathEvent) => void): { close(): void } {
+    return this.#events.on(listener);
+  }
+
+  eventsLost(): number {
+    return totalOf(this.#path.maps, REASON.MISC_EVENT_LOST);
+  }
+
+  /** Settings (rules, routes, sysctls) of this netns that had to be put back since the agent started. */
+  restored(cookie: bigint): number {
+    return this.#watches.get(cookie)?.restored ?? 0;
+  }
+
+  /** Entries each map has room for. */
+  mapSizes(): Record<string, number> {
+    return this.#installed.sizes;
+  }
+
+  close(): void {
+    this.#events.close();
+    for (const watch of this.#watches.values()) watch.close();
+    this.#watches.clear();
+    this.#installed.close();
+  }
+
+  async #leave(cookie: bigint, netnsFd: number | undefined, deadlineMs: number): Promise<void> {
+    const watch = this.#watches.get(cookie);
+    const written = watch?.written ?? this.#unwatched.get(cookie) ?? nothingWritten();
+    this.#watches.delete(cookie);
+    // first of all: what is taken away from here on must not be put back
+    watch?.close();
+    this.#unwatched.set(cookie, written);
+    await leaveNetns(this.#path, cookie, written, netnsFd, deadlineMs);
+    this.#unwatched.delete(cookie);
+  }
+
+  /** A netns that the kernel has already: everything is checked, what is live is left as it is. */
+  #repair(cookie: bigint, known: Pod, pod: PodTarget): void {
+    const { maps, pins, template } = this.#path;
+    const identity = maps.identity.get(cookie);
+    if (identity !== undefined && identity.uid !== pod.uid) {
+      throw new CulvertError('NETNS_TAKEN', `prepare pod ${pod.namespace}/${pod.name}: its netns ${cookie} belongs to ${identity.namespace}/${identity.name}, uid ${identity.uid}`);
+    }
+    if (identity === undefined || (pod.netnsPath !== '' && identity.netns !== pod.netnsPath)) maps.identity.set(cookie, identityOf(pod));
+    const watch = this.#watches.get(cookie) ?? this.#watch(cookie, pod.netnsFd);
+    const restored = watch.sync();
+    if (restored > 0) this.#log.warn({ cookie: String(cookie), restored }, 'put back what was missing in the netns of a pod');
+    makeDir(pins.pod(cookie));
+    attachPodLink(pins, cookie, pod.netnsFd, template);
+    const flags = flagBits(pod.flags);
+    if (known.flags !== flags) maps.pods.set(cookie, { ...known, flags });
+  }
+
+  #watch(cookie: bigint, netnsFd: number): PodWatch {
+    const watch = new PodWatch(cookie, netnsFd, this.#unwatched.get(cookie) ?? nothingWritten(), this.#path.maps, this.#log);
+    this.#unwatched.delete(cookie);
+    this.#watches.set(cookie, watch);
+    return watch;
+  }
+
+  #cookieOf(pod: PodTarget): bigint {
+    let cookie: bigint;
+    try {
+      cookie = native.netnsCookie(pod.netnsFd);
+    } catch (error) {
+      throw new CulvertError('NETNS_GONE', `prepare pod ${pod.namespace}/${pod.name}: ${describe(error)}`, error);
+    }
+    if (cookie === this.#nodeCookie) {
+      throw new CulvertError('NETNS_TAKEN', `prepare pod ${pod.namespace}/${pod.name}: this is the node's own netns`);
+    }
+    return cookie;
+  }
+
+  #state(cookie: bigint): EnrolledNetns {
+    const { maps } = this.#path;
+    const pod = maps.pods.get(cookie);
+    if (pod === undefined) throw new CulvertError('NETNS_UNKNOWN', `read netns ${cookie}: it is not prepared`);
+    return enrolledNetns(cookie, pod, maps.identity.get(cookie));
+  }
+
+  #setState(cookie: bigint, state: number): void {
+    const { maps } = this.#path;
+    const pod = maps.pods.get(cookie);
+    if (pod === undefined || this.#leaving.has(cookie)) throw new CulvertError('NETNS_UNKNOWN', `change state of netns ${cookie}: it is not prepared`);
+    if (pod.state !== state) maps.pods.set(cookie, { ...pod, state });
+  }
+}

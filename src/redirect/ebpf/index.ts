@@ -1,0 +1,54 @@
+/** Redirect by eBPF: see design notes in driver.ts (the verbs), install.ts (the node's part), join.ts and leave.ts (one netns). */
+import { closeSync, openSync } from 'node:fs';
+import { CulvertError } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import { EbpfDriver } from './driver.ts';
+import { install } from './install.ts';
+import { constantsOf, probeEbpf } from './probe.ts';
+
+export { EbpfDriver } from './driver.ts';
+export { probeEbpf, type EbpfProbe, type ProbeCheck } from './probe.ts';
+
+export interface EbpfOptions {
+  /** culvert.bpf.o */
+  object: Uint8Array;
+  /** directory on bpffs, made when absent; one per agent */
+  pinDir: string;
+  /** directory of cgroup v2 below which all pods, tunnels and node processes live */
+  cgroupRoot: string;
+  /** path of the node's netns; its sockets are exempt as probes */
+  nodeNetns: string;
+  /** whose pins these are: stable over restarts, different for every agent on a kernel */
+  instance: bigint;
+  /** of Culvert, for people who read the pins */
+  version?: string;
+  /** pods this node may run; map sizes derive from it */
+  maxPods: number;
+  log: Logger;
+}
+
+/**
+ * Installs the datapath or adopts what is pinned, and sweeps leftovers of this instance.
+ * @throws CulvertError KERNEL_UNSUPPORTED with every reason; PIN_FOREIGN, PIN_BUSY, MAP_LAYOUT, CGROUP_ROOT, VERIFIER
+ */
+export function createEbpfDriver(o: EbpfOptions): EbpfDriver {
+  const probe = probeEbpf(o);
+  if (!probe.usable) throw new CulvertError('KERNEL_UNSUPPORTED', `use ebpf: ${probe.reasons.join('; ')}`);
+  for (const reason of probe.reasons) o.log.warn({ reason }, 'the kernel lacks a feature');
+  const nodeNetnsFd = openSync(o.nodeNetns, 'r');
+  try {
+    const installed = install({
+      object: o.object, pinDir: o.pinDir, cgroupRoot: o.cgroupRoot, nodeNetnsFd, instance: o.instance,
+      version: o.version ?? '', maxPods: o.maxPods, constants: constantsOf(probe, o.instance),
+    });
+    o.log.info({ pinDir: o.pinDir, ...installed.report, sizes: installed.sizes }, 'datapath installed');
+    try {
+      return new EbpfDriver(installed, probe.nodeCookie, o.log);
+    } catch (error) {
+      installed.close();
+      throw error;
+    }
+  } finally {
+    closeSync(nodeNetnsFd);
+  }
+}

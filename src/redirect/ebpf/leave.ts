@@ -1,0 +1,54 @@
+/**
+ * A netns leaves. The hook first, by BPF_LINK_DETACH; the settings only when no socket carries our mark any more, because those
+ * sockets' packets stay in the pod by them; `prohibit` after everything else that concerns packets, so none gets out in the clear.
+ */
+import { podState, wire, type Maps } from '../../maps/index.ts';
+import type { DiagSocket } from '../../sys/native.ts';
+import type { Datapath } from './join.ts';
+import { keptSysctls } from './kept-sysctls.ts';
+import { runInNetns } from './netns-run.ts';
+import { takeSettingsBack } from './netns-settings.ts';
+import { removeByAddress, removeEntries, type Written } from './pod-entries.ts';
+import { detachPodLink, removePodDir } from './pod-link.ts';
+
+const TCP_LISTEN = 10;
+const FIRST_PAUSE_MS = 2;
+const LONGEST_PAUSE_MS = 50;
+
+const marked: { mark: number; mask: number } = { mark: wire.MARK_LOCAL, mask: wire.MARK_MASK };
+
+/**
+ * @param netnsFd undefined when the netns is gone: its settings went with it
+ * @param deadlineMs how long captured connections may take to end by themselves
+ * @throws CulvertError SYSTEM when a setting could not be taken back; the entries are left then, and doing it again continues
+ */
+export async function leaveNetns(path: Datapath, cookie: bigint, written: Written, netnsFd: number | undefined, deadlineMs: number): Promise<void> {
+  const { pins, maps } = path;
+  markDraining(maps, cookie);
+  detachPodLink(pins, cookie);
+  removeByAddress(maps, cookie, written);
+  if (netnsFd !== undefined) {
+    await endMarkedSockets(netnsFd, deadlineMs);
+    takeSettingsBack(netnsFd, keptSysctls(pins, cookie));
+  }
+  removeEntries(maps, cookie, written);
+  removePodDir(pins, cookie);
+}
+
+/** Without the hook a captured connect would find no way: an active netns must not lose it before new connections go direct. */
+function markDraining(maps: Maps, cookie: bigint): void {
+  const pod = maps.pods.get(cookie);
+  if (pod?.state === podState.POD_ACTIVE) maps.pods.set(cookie, { ...pod, state: podState.POD_DRAINING });
+}
+
+async function endMarkedSockets(netnsFd: number, deadlineMs: number): Promise<void> {
+  const deadline = performance.now() + deadlineMs;
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+    const sockets = runInNetns<DiagSocket[]>(netnsFd, { op: 'sockets', ...marked }).filter((s) => s.state !== TCP_LISTEN);
+    if (sockets.length === 0) return;
+    const left = deadline - performance.now();
+    if (left <= 0) break;
+    await new Promise((resolve) => setTimeout(resolve, Math.min(pause, left)));
+  }
+  runInNetns<number>(netnsFd, { op: 'sockets-destroy', ...marked });
+}

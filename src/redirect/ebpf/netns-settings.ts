@@ -1,0 +1,143 @@
+/**
+ * What an enrolled netns is told, beside its programs: two policy rules and a local route per family, three sysctls. No device is
+ * touched. The rules come first and go last: a packet with our mark that finds no route meets `prohibit`, it never leaves in the clear.
+ * That holds for IPv6 also while no device has an IPv6 address: the rules are there wherever the kernel speaks IPv6.
+ */
+import { wire } from '../../maps/index.ts';
+import { native, type Address, type NetnsOp } from '../../sys/native.ts';
+import { refusal, valueOf } from './netns-run.ts';
+
+/** Set to 1 while enrolled. The app's child socket inherits the mark; the kernel's socket-less RST keeps it. */
+export const SYSCTLS = ['net/ipv4/tcp_fwmark_accept', 'net/ipv4/fwmark_reflect', 'net/ipv6/fwmark_reflect'] as const;
+const LO_IPV6_OFF = 'net/ipv6/conf/lo/disable_ipv6';
+const READ = [...SYSCTLS, LO_IPV6_OFF];
+
+type Family = 4 | 6;
+
+/** What the addon answers to `rules` and `routes`, as far as we look. */
+interface Rule {
+  pref: number;
+  mark: number;
+  mask: number;
+  action: string;
+  table: number;
+}
+interface Route {
+  src?: string;
+  device?: string;
+  type?: string;
+}
+
+/** A netns as read in one entry of it. */
+export interface NetnsView {
+  addresses: Address[];
+  /** values by path; a path that this netns does not have is absent (no IPv6 in the kernel) */
+  sysctls: Map<string, string>;
+  /** the kernel speaks IPv6 here */
+  ipv6: boolean;
+  /** what we would set and is there already */
+  present: { rules: { family: Family; action: Action }[]; routes: Family[] };
+}
+
+type Action = 'lookup' | 'prohibit';
+
+const FAMILIES: Family[] = [4, 6];
+const inspectOps: NetnsOp[] = [
+  { op: 'addresses' },
+  ...READ.map((path): NetnsOp => ({ op: 'sysctl-read', path })),
+  ...FAMILIES.flatMap((family): NetnsOp[] => [
+    { op: 'rules', family },
+    { op: 'routes', family, table: wire.ROUTE_TABLE },
+  ]),
+];
+
+/** @throws CulvertError SYSTEM */
+export function inspectNetns(netnsFd: number): NetnsView {
+  const results = native.netnsRun(netnsFd, inspectOps, true);
+  const value = <T>(index: number): T => valueOf<T>(results[index], inspectOps[index] as NetnsOp);
+  const addresses = value<Address[]>(0);
+  const sysctls = new Map<string, string>();
+  READ.forEach((path, i) => {
+    const result = results[i + 1];
+    if (result?.ok === true) sysctls.set(path, String(result.value).trim());
+    else if (result?.code !== 'ENOENT') throw refusal(result, inspectOps[i + 1] as NetnsOp);
+  });
+  const view: NetnsView = { addresses, sysctls, ipv6: sysctls.has(LO_IPV6_OFF), present: { rules: [], routes: [] } };
+  for (const family of families(view)) {
+    const at = 1 + READ.length + FAMILIES.indexOf(family) * 2;
+    for (const rule of value<Rule[]>(at)) {
+      if (rule.mark !== wire.MARK_LOCAL || rule.mask !== wire.MARK_MASK) continue;
+      if (rule.pref === wire.RULE_PREF && rule.table === wire.ROUTE_TABLE) view.present.rules.push({ family, action: 'lookup' });
+      if (rule.pref === wire.RULE_PREF_PROHIBIT && rule.action === 'prohibit') view.present.rules.push({ family, action: 'prohibit' });
+    }
+    const ours = (r: Route): boolean => r.device === 'lo' && addresses.some((a) => a.address === r.src);
+    if (value<Route[]>(at + 1).some(ours)) view.present.routes.push(family);
+  }
+  return view;
+}
+
+const SCOPE_UNIVERSE = 0;
+/** An address by which others reach the pod: of global scope and not on lo. */
+export function isOfPod(address: Address): boolean {
+  return address.scope === SCOPE_UNIVERSE && address.device !== 'lo';
+}
+
+/** What is missing, prohibit first. Empty when everything is as it should be. */
+export function missingSettings(view: NetnsView): NetnsOp[] {
+  const ops: NetnsOp[] = [];
+  for (const family of families(view)) {
+    for (const action of ['prohibit', 'lookup'] as const) {
+      if (!view.present.rules.some((r) => r.family === family && r.action === action)) ops.push(rule(true, family, action));
+    }
+    const src = sourceOf(view, family);
+    if (src !== undefined && !view.present.routes.includes(family)) ops.push(route(true, family, src));
+  }
+  for (const path of SYSCTLS) if (view.sysctls.get(path) === '0') ops.push({ op: 'sysctl', path, value: '1' });
+  return ops;
+}
+
+/**
+ * Takes everything off, prohibit last. Every step is tried: a rule that cannot be deleted is no reason to leave the others.
+ * @param keep sysctls that were set before us
+ * @throws CulvertError SYSTEM naming the first step that was refused
+ */
+export function takeSettingsBack(netnsFd: number, keep: ReadonlySet<string>): void {
+  const ops: NetnsOp[] = [
+    ...SYSCTLS.filter((path) => !keep.has(path)).map((path): NetnsOp => ({ op: 'sysctl', path, value: '0' })),
+    ...FAMILIES.map((family) => route(false, family)),
+    ...FAMILIES.map((family) => rule(false, family, 'lookup')),
+    ...FAMILIES.map((family) => rule(false, family, 'prohibit')),
+  ];
+  const results = native.netnsRun(netnsFd, ops, true);
+  ops.forEach((op, i) => {
+    const result = results[i];
+    if (result?.ok !== true && !NO_IPV6.includes(result?.code ?? '')) throw refusal(result, op);
+  });
+}
+
+/** What a kernel without IPv6 says: there was nothing to take back. */
+const NO_IPV6 = ['ENOENT', 'EAFNOSUPPORT', 'EOPNOTSUPP'];
+
+/**
+ * Source of the local route: the first address a stranger could answer to. Without `src` the kernel would take the destination.
+ * Undefined: no such address, or lo carries no IPv6; marked packets of that family then meet `prohibit`.
+ */
+function sourceOf(view: NetnsView, family: Family): string | undefined {
+  if (family === 6 && view.sysctls.get(LO_IPV6_OFF) !== '0') return undefined;
+  return view.addresses.find((a) => a.family === family && isOfPod(a))?.address;
+}
+
+function rule(add: boolean, family: Family, action: Action): NetnsOp {
+  return {
+    op: 'rule', add, family, action, mark: wire.MARK_LOCAL, mask: wire.MARK_MASK,
+    pref: action === 'lookup' ? wire.RULE_PREF : wire.RULE_PREF_PROHIBIT, table: action === 'lookup' ? wire.ROUTE_TABLE : 0,
+  };
+}
+
+function route(add: boolean, family: Family, src?: string): NetnsOp {
+  return { op: 'route', add, family, table: wire.ROUTE_TABLE, device: 'lo', ...(src === undefined ? {} : { src }) };
+}
+
+function families(view: { ipv6: boolean }): Family[] {
+  return view.ipv6 ? [4, 6] : [4];
+}

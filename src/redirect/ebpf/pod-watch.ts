@@ -1,0 +1,90 @@
+/**
+ * Follows one netns by rtnetlink while the agent lives. Addresses that come or go reach the maps; rules and routes that somebody with
+ * NET_ADMIN in the pod deleted are put back and counted. Everything is read anew on each change, so a lost notification costs nothing
+ * once the next one, or the overflow, arrives.
+ *
+ * The subscription keeps the netns alive, as the fd does: the agent must call `remove` for a pod that is gone.
+ */
+import { closeSync, openSync } from 'node:fs';
+import { describe } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import type { Maps } from '../../maps/index.ts';
+import { native } from '../../sys/native.ts';
+import { runAll } from './netns-run.ts';
+import { inspectNetns, missingSettings, type NetnsView } from './netns-settings.ts';
+import { writeAddresses, type Written } from './pod-entries.ts';
+
+export class PodWatch {
+  readonly cookie: bigint;
+  /** our own fd of the netns: the caller's is valid during its call only */
+  readonly netnsFd: number;
+  readonly written: Written;
+  /** settings that had to be put back since the agent started */
+  restored = 0;
+  readonly #maps: Maps;
+  readonly #log: Logger;
+  readonly #subscription: { close(): void };
+  #addresses = '';
+  #pending: NodeJS.Immediate | undefined;
+  #closed = false;
+
+  /** @param netnsFd duplicated */
+  constructor(cookie: bigint, netnsFd: number, written: Written, maps: Maps, log: Logger) {
+    this.cookie = cookie;
+    this.written = written;
+    this.#maps = maps;
+    this.#log = log;
+    this.netnsFd = openSync(`/proc/self/fd/${netnsFd}`, 'r');
+    try {
+      this.#subscription = native.netnsWatch(this.netnsFd, () => this.#schedule());
+    } catch (error) {
+      closeSync(this.netnsFd);
+      throw error;
+    }
+  }
+
+  /**
+   * Brings maps and settings to what they should be.
+   * @param view the netns as just read
+   * @returns how many settings were missing though no address changed: somebody took them away
+   */
+  sync(view: NetnsView = inspectNetns(this.netnsFd)): number {
+    writeAddresses(this.#maps, this.cookie, this.written, view.addresses);
+    const missing = missingSettings(view);
+    runAll(this.netnsFd, missing);
+    const addresses = [...this.written.own].join();
+    const sameAddresses = addresses === this.#addresses;
+    this.#addresses = addresses;
+    // the kernel itself drops a route whose source address goes
+    return sameAddresses ? missing.length : missing.filter((op) => op.op !== 'route').length;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#pending !== undefined) clearImmediate(this.#pending);
+    this.#subscription.close();
+    closeSync(this.netnsFd);
+  }
+
+  /** Several notifications of one change are one reading. */
+  #schedule(): void {
+    if (this.#closed) return;
+    this.#pending ??= setImmediate(() => {
+      this.#pending = undefined;
+      this.#follow();
+    });
+  }
+
+  #follow(): void {
+    try {
+      const missing = this.sync();
+      if (missing === 0) return;
+      this.restored += missing;
+      this.#log.warn({ cookie: String(this.cookie), missing, restored: this.restored }, 'put back what was deleted in the netns of a pod');
+    } catch (error) {
+      // the next change, or the agent's next reconciliation, tries again; marked packets meet `prohibit` meanwhile
+      this.#log.error({ cookie: String(this.cookie), error: describe(error) }, 'follow the netns of a pod');
+    }
+  }
+}
