@@ -8,6 +8,7 @@
 #include "bpf_probe.h"
 #include "bpf_program.h"
 #include "error.h"
+#include "netns_run.h"
 
 namespace culvert {
 
@@ -33,6 +34,9 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("bpfMapDelete", bpfMapDelete);
   add("bpfMapDump", bpfMapDump);
   add("bpfPossibleCpus", bpfPossibleCpus);
+
+  add("netnsCookie", netnsCookie);
+  add("netnsRun", netnsRun);
   return exports;
 }
 
