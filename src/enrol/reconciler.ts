@@ -1,0 +1,294 @@
+/**
+ * Brings what is into line with what should be: for every pod of the node, says to its state table what the source, the plugin
+ * and the kernel say. Level-triggered: each pod is steered again whenever something about it changed and whenever it comes to
+ * rest, so no event can be lost by coming at the wrong time.
+ */
+import { describe, isCulvert } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import { Slots } from '../base/slots.ts';
+import type { RedirectDriver } from '../redirect/driver.ts';
+import type { MeshSnapshot, PodRecord } from '../sources/source.ts';
+import type { ZdsServer } from '../zds/server.ts';
+import type { OpenNetns } from './netns.ts';
+import { podFlags } from './overrides.ts';
+import { MeshPod, type Backoff } from './pod.ts';
+import { decide, ended } from './policy.ts';
+import { Registry, type Entry } from './registry.ts';
+import { adoptFromKernel, type Leftover } from './restart.ts';
+import type { Steps, Subject } from './steps.ts';
+
+export interface ReconcilerOptions {
+  node: string;
+  driver: RedirectDriver;
+  zds: Pick<ZdsServer, 'open' | 'provide'>;
+  steps: Pick<Steps, 'run'>;
+  openNetns: OpenNetns;
+  log: Logger;
+  excludedNamespaces: ReadonlySet<string>;
+  /** whether DNS is captured where a pod says nothing */
+  dns: boolean;
+  /** pods worked on at once; default 8 */
+  concurrency?: number;
+  backoff?: Backoff;
+}
+
+export class Reconciler {
+  readonly registry = new Registry();
+  readonly #o: ReconcilerOptions;
+  readonly #slots: Slots;
+  readonly #changed = new Set<() => void>();
+  #snapshot: MeshSnapshot | undefined;
+  #leftovers: Leftover[] = [];
+  #closed = false;
+
+  constructor(options: ReconcilerOptions) {
+    this.#o = options;
+    this.#slots = new Slots(options.concurrency ?? 8);
+  }
+
+  /** True once the first snapshot of the source was worked in and tunnels are served. */
+  get started(): boolean {
+    return this.#snapshot !== undefined;
+  }
+
+  apply(snapshot: MeshSnapshot): void {
+    const first = this.#snapshot === undefined;
+    this.#snapshot = snapshot;
+    const mine = [...snapshot.pods.values()].filter((record) => record.node === this.#o.node);
+    if (first) this.#adopt(mine);
+    const seen = new Set(mine.map((record) => record.uid));
+    for (const record of mine) this.#update(this.registry.get(record.uid) ?? this.#create(record), record);
+    for (const entry of this.registry.all()) {
+      if (seen.has(entry.pod.subject.uid)) continue;
+      entry.record = undefined;
+      entry.pod.subject.deleted = true;
+    }
+    for (const entry of this.registry.all()) this.#steer(entry);
+    if (first) this.#o.zds.open(); // every pod that a tunnel may be serving is in its set now
+    this.#notify();
+  }
+
+  /** Netns that vanished, namespaces that could not be opened before, leftovers that could not be removed. Cheap; every few seconds. */
+  tick(): void {
+    for (const entry of this.registry.all()) {
+      if (entry.waitingFor !== undefined || entry.pod.subject.netns?.gone() === true) this.#steer(entry);
+    }
+    void this.removeLeftovers();
+  }
+
+  tunnelReady(): void {
+    for (const { pod } of this.registry.all()) if (pod.state === 'pending') pod.retryNow();
+  }
+
+  tunnelsGone(): void {
+    for (const { pod } of this.registry.all()) pod.send('tunnelGone');
+  }
+
+  /** The plugin's word on a sandbox; undefined: it was removed. */
+  sandbox(entry: Entry, sandbox: Entry['sandbox']): void {
+    entry.sandbox = sandbox;
+    entry.retired = sandbox === undefined ? entry.pod.subject.netns?.cookie : undefined;
+    this.#steer(entry);
+    if (sandbox !== undefined && entry.pod.state === 'pending') entry.pod.retryNow();
+  }
+
+  /** Resolves with the first defined answer, asked after every change; undefined when the time is over. */
+  until<T>(ask: () => T | undefined, ms: number): Promise<T | undefined> {
+    const now = ask();
+    if (now !== undefined) return Promise.resolve(now);
+    return new Promise((resolve, reject) => {
+      const done = (value: T | undefined): void => {
+        clearTimeout(timer);
+        this.#changed.delete(check);
+        resolve(value);
+      };
+      const timer = setTimeout(() => { done(undefined); }, Math.max(0, ms));
+      const check = (): void => {
+        try {
+          const answer = ask();
+          if (answer !== undefined) done(answer);
+        } catch (error) {
+          done(undefined);
+          reject(error instanceof Error ? error : new Error(String(error)));
+        }
+      };
+      this.#changed.add(check);
+    });
+  }
+
+  /** Stops at what is: everything enrolled stays so. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all(this.registry.all().map(({ pod }) => pod.close()));
+    for (const { pod } of this.registry.all()) pod.subject.netns?.close();
+  }
+
+  async removeLeftovers(): Promise<void> {
+    const todo = this.#leftovers;
+    this.#leftovers = [];
+    for (const leftover of todo) {
+      try {
+        this.#o.driver.drain(leftover.cookie);
+        await this.#o.driver.remove(leftover.cookie, leftover.netns?.fd, 0);
+        leftover.netns?.close();
+        this.#o.log.info({ pod: leftover.name, cookie: String(leftover.cookie) }, 'leftover removed');
+      } catch (error) {
+        this.#o.log.warn({ pod: leftover.name, cookie: String(leftover.cookie), error: describe(error) }, 'leftover not removed, trying again');
+        this.#leftovers.push(leftover);
+      }
+    }
+  }
+
+  #adopt(mine: PodRecord[]): void {
+    const records = new Map(mine.map((record) => [record.uid, record]));
+    this.#leftovers = adoptFromKernel(this.#o.driver.snapshot(), records, this.#o.openNetns, {
+      adopt: (record, kernel, netns) => {
+        const entry = this.#create(record);
+        if (kernel !== undefined) Object.assign(entry.pod.subject, { cookie: kernel.cookie, datapath: kernel.state, netns } satisfies Partial<Subject>);
+        return { entry, wanted: this.#decide(record).enrolled };
+      },
+      provide: (workload) => { this.#o.zds.provide(workload); },
+      isWanted: (record) => this.#decide(record).enrolled,
+    });
+    void this.removeLeftovers();
+  }
+
+  #create(record: PodRecord): Entry {
+    const { flags, warnings } = podFlags(record.annotations, { dns: this.#o.dns });
+    for (const warning of warnings) this.#o.log.warn({ pod: `${record.namespace}/${record.name}` }, warning);
+    const subject: Subject = {
+      uid: record.uid,
+      namespace: record.namespace,
+      name: record.name,
+      serviceAccount: record.serviceAccount,
+      flags,
+      netns: undefined,
+      cookie: undefined,
+      datapath: 'none',
+      deleted: false,
+    };
+    const backoff = this.#o.backoff ?? { firstMs: 200, maxMs: 15_000 };
+    const pod = new MeshPod(subject, this.#o.steps, this.#slots, backoff, () => { this.#podChanged(entry); });
+    const decision = this.#decide(record);
+    const entry: Entry = { pod, record, decision, sandbox: undefined, retired: undefined, alias: undefined, waitingFor: undefined };
+    this.registry.set(entry);
+    return entry;
+  }
+
+  #update(entry: Entry, record: PodRecord): void {
+    if (entry.record?.netns !== record.netns) entry.sandbox = undefined; // the source is newer than the plugin's word
+    entry.record = record;
+    entry.decision = this.#decide(record);
+    const { subject } = entry.pod;
+    subject.deleted = false;
+    if (entry.pod.state === 'out') subject.flags = podFlags(record.annotations, { dns: this.#o.dns }).flags; // read at enrolment only
+  }
+
+  #decide(record: PodRecord): ReturnType<typeof decide> {
+    return decide(record, this.#snapshot?.namespaces.get(record.namespace), this.#o.excludedNamespaces);
+  }
+
+  #podChanged(entry: Entry): void {
+    const { pod } = entry;
+    const fields = { pod: `${pod.subject.namespace}/${pod.subject.name}`, state: pod.state, datapath: pod.subject.datapath };
+    if (pod.error === undefined) this.#o.log.debug(fields, 'pod changed');
+    else this.#o.log.warn({ ...fields, error: describe(pod.error), retryable: pod.error.retryable }, 'pod step failed');
+    // later, not within the transition that led here
+    queueMicrotask(() => {
+      if (this.#closed) return;
+      if (pod.atRest) this.#steer(entry);
+      this.#notify();
+    });
+  }
+
+  #steer(entry: Entry): void {
+    const { pod, record } = entry;
+    entry.waitingFor = undefined;
+    if (record === undefined) {
+      pod.send('deleted');
+      if (pod.state === 'out') this.#drop(entry);
+      return;
+    }
+    if (!entry.decision.enrolled) {
+      pod.send(ended(record) ? 'deleted' : 'unwanted'); // an ended pod's peers have nothing to wait for
+      if (pod.state === 'out') this.#release(entry);
+      return;
+    }
+    if (this.#netnsReplaced(entry)) {
+      pod.send('netnsGone');
+      if (pod.state !== 'out') return; // it comes to rest, and is steered again
+      this.#release(entry);
+    }
+    if (!this.#netnsFound(entry)) return;
+    if (pod.state === 'adopting') pod.retryNow();
+    pod.send('wanted');
+  }
+
+  #netnsReplaced(entry: Entry): boolean {
+    const { netns } = entry.pod.subject;
+    if (netns === undefined) return false;
+    if (entry.retired === netns.cookie || netns.gone()) return true;
+    const path = pathOf(entry);
+    if (path === undefined || path === netns.path || path === entry.alias) return false;
+    try {
+      const other = this.#o.openNetns(path);
+      other.close();
+      if (other.cookie !== netns.cookie) return true;
+      entry.alias = path;
+    } catch {
+      // a path that leads nowhere is no reason to take a pod out that works
+    }
+    return false;
+  }
+
+  /** @returns true when the pod can be worked on; else `waitingFor` says why not */
+  #netnsFound(entry: Entry): boolean {
+    const { subject, state } = entry.pod;
+    if (subject.netns !== undefined) return true;
+    const path = pathOf(entry);
+    const ips = entry.sandbox?.ips ?? entry.record?.ips ?? [];
+    if (path === undefined) return this.#wait(entry, 'its network namespace is not known yet');
+    if (ips.length === 0 && state === 'out') return this.#wait(entry, 'it has no address yet');
+    try {
+      const netns = this.#o.openNetns(path);
+      if (netns.cookie === entry.retired) {
+        netns.close();
+        return this.#wait(entry, 'its sandbox was removed, the next one is not there yet');
+      }
+      if (subject.cookie !== undefined && subject.cookie !== netns.cookie) {
+        netns.close();
+        entry.pod.send('netnsGone');
+        return this.#wait(entry, 'its sandbox was replaced');
+      }
+      subject.netns = netns;
+      return true;
+    } catch (error) {
+      if (state !== 'out' && isCulvert(error, 'NETNS_GONE')) entry.pod.send('netnsGone');
+      return this.#wait(entry, describe(error));
+    }
+  }
+
+  #wait(entry: Entry, why: string): false {
+    entry.waitingFor = why;
+    return false;
+  }
+
+  #release(entry: Entry): void {
+    entry.pod.subject.netns?.close();
+    entry.pod.subject.netns = undefined;
+    entry.alias = undefined;
+  }
+
+  #drop(entry: Entry): void {
+    this.#release(entry);
+    this.registry.delete(entry);
+  }
+
+  #notify(): void {
+    for (const check of [...this.#changed]) check();
+  }
+}
+
+function pathOf(entry: Entry): string | undefined {
+  return entry.sandbox?.netns ?? entry.record?.netns;
+}

@@ -1,0 +1,170 @@
+/**
+ * What each action of the state table does, against driver, tunnel and source. Every step may be repeated; its error says by
+ * `retryable` whether that can help. The order is the table's, not this file's.
+ */
+import { CulvertError, describe } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import type { DatapathState, PodFlags, PodTarget, RedirectDriver } from '../redirect/driver.ts';
+import type { ZdsServer } from '../zds/server.ts';
+import type { Netns } from './netns.ts';
+import { REDIRECTION_ANNOTATION } from './policy.ts';
+import type { Action } from './states.ts';
+
+/** One pod as the steps see it; they keep `datapath` and `cookie` true. */
+export interface Subject {
+  readonly uid: string;
+  namespace: string;
+  name: string;
+  serviceAccount: string;
+  flags: PodFlags;
+  netns: Netns | undefined;
+  /** undefined until the driver knows it */
+  cookie: bigint | undefined;
+  datapath: DatapathState;
+  /** gone from the source: there is nobody to annotate, and nothing to be graceful to */
+  deleted: boolean;
+}
+
+export interface StepsOptions {
+  driver: RedirectDriver;
+  zds: Pick<ZdsServer, 'add' | 'del' | 'provide'>;
+  annotate: (pod: { uid: string; namespace: string; name: string }, key: string, value: string | undefined) => Promise<void>;
+  log: Logger;
+  /** longest wait for peers to learn that a pod leaves; ms */
+  graceCapMs: number;
+  /** how long 15008 must stay without a new connection for the grace to end; ms, default 1000 */
+  graceQuietMs?: number;
+  /** how long captured connections may take to end after the tunnel let go of them; ms, default 3000 */
+  removeDeadlineMs?: number;
+}
+
+const GRACE_POLL_MS = 100;
+const OUTBOUND_PORT = 15001;
+
+export class Steps {
+  readonly #o: StepsOptions;
+
+  constructor(options: StepsOptions) {
+    this.#o = options;
+  }
+
+  /** @param signal ends a grace early; no other step can be stopped half-way */
+  async run(action: Action, pod: Subject, signal: AbortSignal): Promise<void> {
+    switch (action) {
+      case 'prepare':
+        return this.#prepare(pod);
+      case 'reconcile':
+        return this.#reconcile(pod);
+      case 'zdsAdd':
+        return this.#zdsAdd(pod);
+      case 'activate':
+        this.#o.driver.activate(cookieOf(pod));
+        pod.datapath = 'active';
+        return;
+      case 'drain':
+        if (pod.datapath !== 'active' || pod.cookie === undefined) return;
+        this.#o.driver.drain(pod.cookie);
+        pod.datapath = 'draining';
+        return;
+      case 'grace':
+        return this.#grace(pod, signal);
+      case 'zdsDel':
+        return this.#o.zds.del(pod.uid);
+      case 'remove':
+        return this.#remove(pod);
+      case 'annotateEnabled':
+        return this.#o.annotate(pod, REDIRECTION_ANNOTATION, 'enabled');
+      case 'annotatePending':
+        return this.#annotateLoosely(pod, 'pending');
+      case 'annotateOff':
+        if (pod.deleted) return this.#annotateLoosely(pod, undefined);
+        return this.#o.annotate(pod, REDIRECTION_ANNOTATION, undefined);
+    }
+  }
+
+  async #prepare(pod: Subject): Promise<void> {
+    const { cookie, state } = await this.#o.driver.prepare(targetOf(pod));
+    pod.cookie = cookie;
+    pod.datapath = state;
+  }
+
+  async #reconcile(pod: Subject): Promise<void> {
+    const { cookie, state } = await this.#o.driver.reconcile(targetOf(pod));
+    pod.cookie = cookie;
+    pod.datapath = state;
+    this.#o.zds.provide(workloadOf(pod)); // a tunnel that was told to keep it may be new, and have nothing to keep
+  }
+
+  async #zdsAdd(pod: Subject): Promise<void> {
+    targetOf(pod); // without a netns there is nothing to hand over
+    const tunnel = await this.#o.zds.add(workloadOf(pod));
+    const cookie = cookieOf(pod);
+    if (this.#listens(cookie)) return;
+    // It serves this netns from before our maps: an Add opens no listeners then, and none registered.
+    const adopted = this.#o.driver.adoptListeners(cookie, tunnel.pid);
+    if (this.#listens(cookie)) return;
+    const message = `enrol pod ${pod.namespace}/${pod.name}: the tunnel acknowledged it, but no listener of it on ${OUTBOUND_PORT} is registered (${adopted} adopted)`;
+    throw new CulvertError('ENROL_FAILED', message);
+  }
+
+  #listens(cookie: bigint): boolean {
+    return this.#o.driver.listeners(cookie).some((listener) => listener.port === OUTBOUND_PORT && listener.alive);
+  }
+
+  /** Peers send HBONE until they have seen the annotation go: as long as new ones arrive, somebody has not. */
+  async #grace(pod: Subject, signal: AbortSignal): Promise<void> {
+    if (pod.cookie === undefined || pod.deleted) return;
+    const quietMs = this.#o.graceQuietMs ?? 1000;
+    const end = performance.now() + this.#o.graceCapMs;
+    let count = this.#o.driver.hboneAccepted(pod.cookie);
+    let since = performance.now();
+    while (!signal.aborted && performance.now() < end && performance.now() - since < quietMs) {
+      await pause(Math.min(GRACE_POLL_MS, quietMs), signal);
+      const now = this.#o.driver.hboneAccepted(pod.cookie);
+      if (now === count) continue;
+      count = now;
+      since = performance.now();
+    }
+  }
+
+  async #remove(pod: Subject): Promise<void> {
+    if (pod.cookie === undefined) return;
+    await this.#o.driver.remove(pod.cookie, pod.netns?.fd, pod.deleted ? 0 : (this.#o.removeDeadlineMs ?? 3000));
+    pod.datapath = 'none';
+    pod.cookie = undefined;
+  }
+
+  async #annotateLoosely(pod: Subject, value: string | undefined): Promise<void> {
+    try {
+      await this.#o.annotate(pod, REDIRECTION_ANNOTATION, value);
+    } catch (error) {
+      this.#o.log.debug({ pod: `${pod.namespace}/${pod.name}`, error: describe(error) }, 'annotation not written');
+    }
+  }
+}
+
+export function workloadOf(pod: Subject): Parameters<ZdsServer['provide']>[0] {
+  return { uid: pod.uid, info: { name: pod.name, namespace: pod.namespace, serviceAccount: pod.serviceAccount }, netnsFd: pod.netns?.fd };
+}
+
+function targetOf(pod: Subject): PodTarget {
+  if (pod.netns === undefined) throw new CulvertError('NETNS_UNKNOWN', `enrol pod ${pod.namespace}/${pod.name}: its network namespace is not known`);
+  return { uid: pod.uid, namespace: pod.namespace, name: pod.name, netnsFd: pod.netns.fd, netnsPath: pod.netns.path, flags: pod.flags };
+}
+
+function cookieOf(pod: Subject): bigint {
+  if (pod.cookie === undefined) throw new CulvertError('ENROL_FAILED', `enrol pod ${pod.namespace}/${pod.name}: nothing is prepared in its network namespace`);
+  return pod.cookie;
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, ms);
+    signal.addEventListener('abort', done, { once: true });
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    }
+  });
+}
