@@ -39,7 +39,13 @@ async function post(runDir: string, path: string, body: unknown, deadlineMs: num
       reject(new AgentAway(`${socketPath}: ${cause}`));
     };
     const outgoing: ClientRequest = request(
-      { socketPath, path, method: 'POST', agent: false, headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) } },
+      {
+        socketPath,
+        path,
+        method: 'POST',
+        agent: false,
+        headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) },
+      },
       (response) => {
         collect(response).then(
           (text) => {

@@ -16,10 +16,12 @@ export interface AwayVerdict {
 export function decideAway(policy: PluginConfig['onAgentDown'], snapshot: EnrolmentFile | undefined, pod: PodArgs): AwayVerdict {
   const own = snapshot?.ownPods.some((known) => known.namespace === pod.namespace && pod.name.startsWith(known.namePrefix)) === true;
   if (own) return { pass: true, reason: 'the pod belongs to the mesh itself' };
-  if (snapshot?.excludedNamespaces.includes(pod.namespace) === true) return { pass: true, reason: `namespace ${pod.namespace} is excluded from the mesh` };
+  if (snapshot?.excludedNamespaces.includes(pod.namespace) === true)
+    return { pass: true, reason: `namespace ${pod.namespace} is excluded from the mesh` };
   if (policy === 'open') return { pass: true, reason: 'onAgentDown is "open"' };
   if (policy === 'closed') return { pass: false, reason: 'onAgentDown is "closed"' };
-  const namespace = snapshot !== undefined && Object.hasOwn(snapshot.namespaces, pod.namespace) ? snapshot.namespaces[pod.namespace] : undefined;
+  const namespace =
+    snapshot !== undefined && Object.hasOwn(snapshot.namespaces, pod.namespace) ? snapshot.namespaces[pod.namespace] : undefined;
   if (namespace === undefined) return { pass: false, reason: `namespace ${pod.namespace} is not known to be outside the mesh` };
   if (namespace.enrolled) return { pass: false, reason: `namespace ${pod.namespace} is enrolled in the mesh` };
   return { pass: true, reason: `namespace ${pod.namespace} is not enrolled in the mesh` };
@@ -41,6 +43,8 @@ export function parseEnrolment(text: string): EnrolmentFile | undefined {
     isRecord(namespaces) &&
     Object.values(namespaces).every((entry) => isRecord(entry) && typeof entry['enrolled'] === 'boolean') &&
     Array.isArray(ownPods) &&
-    ownPods.every((pod) => isRecord(pod) && typeof pod['namespace'] === 'string' && typeof pod['namePrefix'] === 'string' && pod['namePrefix'] !== '');
+    ownPods.every(
+      (pod) => isRecord(pod) && typeof pod['namespace'] === 'string' && typeof pod['namePrefix'] === 'string' && pod['namePrefix'] !== '',
+    );
   return whole ? (file as unknown as EnrolmentFile) : undefined;
 }

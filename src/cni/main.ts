@@ -23,8 +23,16 @@ export async function runPlugin(): Promise<number> {
     write(answer);
     return 0;
   } catch (error) {
-    const known = error instanceof CniError ? error : new CniError(cniCode.internal, `run ${process.env['CNI_COMMAND'] ?? 'plugin'}: ${String(error)}`);
-    write(JSON.stringify({ cniVersion: versionOf(stdin), code: known.code, msg: known.message, ...(known.details === '' ? {} : { details: known.details }) }));
+    const known =
+      error instanceof CniError ? error : new CniError(cniCode.internal, `run ${process.env['CNI_COMMAND'] ?? 'plugin'}: ${String(error)}`);
+    write(
+      JSON.stringify({
+        cniVersion: versionOf(stdin),
+        code: known.code,
+        msg: known.message,
+        ...(known.details === '' ? {} : { details: known.details }),
+      }),
+    );
     return 1;
   }
 }
@@ -71,5 +79,5 @@ function readChunk(chunk: Buffer): number {
 function write(text: string): void {
   if (text === '') return;
   const bytes = Buffer.from(`${text}\n`);
-  for (let at = 0; at < bytes.length; ) at += writeSync(1, bytes, at);
+  for (let at = 0; at < bytes.length;) at += writeSync(1, bytes, at);
 }

@@ -35,7 +35,11 @@ export function decode(text: string): Record<string, unknown> {
     conf = JSON.parse(text);
   } catch (error) {
     const cause = text.trim() === '' ? 'it is empty' : error instanceof Error ? error.message : String(error);
-    throw new CniError(cniCode.decodeFailure, `decode stdin: ${cause}`, 'stdin must be the network configuration as JSON, complete and at most 1 MiB');
+    throw new CniError(
+      cniCode.decodeFailure,
+      `decode stdin: ${cause}`,
+      'stdin must be the network configuration as JSON, complete and at most 1 MiB',
+    );
   }
   if (!isRecord(conf)) throw new CniError(cniCode.decodeFailure, 'decode stdin: the network configuration is not a JSON object');
   return conf;
@@ -65,7 +69,7 @@ function prevResult(value: unknown): PrevResult | undefined {
   if (!Array.isArray(ips) || !ips.every((ip) => isRecord(ip) && typeof ip['address'] === 'string')) {
     throw invalid('prevResult.ips', 'it is not a list of objects with an address');
   }
-  return value as PrevResult;
+  return value;
 }
 
 function invalid(key: string, cause: string): CniError {

@@ -33,7 +33,9 @@ export async function runVerb(context: PluginContext): Promise<string> {
     default:
       throw new CniError(
         cniCode.invalidEnvironment,
-        command === undefined || command === '' ? 'read CNI_COMMAND: it is not set' : `read CNI_COMMAND: ${command} is not supported by this version`,
+        command === undefined || command === ''
+          ? 'read CNI_COMMAND: it is not set'
+          : `read CNI_COMMAND: ${command} is not supported by this version`,
         'this version answers ADD, DEL and VERSION',
       );
   }
@@ -79,7 +81,9 @@ function refused(error: AgentRefused, pod: PodArgs): CniError {
   return new CniError(
     error.retryable ? cniCode.enrolFailed : cniCode.agentRefused,
     `add pod ${pod.namespace}/${pod.name}: ${error.message} (${error.code})`,
-    error.retryable ? 'the runtime tries again by itself; "culvert status" on the node shows agent and tunnel' : '"culvert pods" on the node shows the pod and the reason',
+    error.retryable
+      ? 'the runtime tries again by itself; "culvert status" on the node shows agent and tunnel'
+      : '"culvert pods" on the node shows the pod and the reason',
   );
 }
 

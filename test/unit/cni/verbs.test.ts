@@ -48,7 +48,10 @@ const snapshot: EnrolmentFile = {
   ownPods: [{ namespace: 'culvert', namePrefix: 'ztunnel-' }],
 };
 
-function context(conf: unknown, over: { env?: Record<string, string | undefined>; snapshot?: string } = {}): PluginContext & { notes: string[] } {
+function context(
+  conf: unknown,
+  over: { env?: Record<string, string | undefined>; snapshot?: string } = {},
+): PluginContext & { notes: string[] } {
   const notes: string[] = [];
   return {
     notes,
@@ -77,12 +80,19 @@ function conf(more: Record<string, unknown> = {}): Record<string, unknown> {
     type: 'culvert-cni',
     runDir,
     stateDir: runDir,
-    prevResult: { cniVersion: '1.0.0', interfaces: [{ name: 'eth0', mac: '', sandbox: '/x' }], ips: [{ address: '10.1.0.2/24', gateway: '10.1.0.1', interface: 0 }, { address: 'fd00::2/64' }], dns: {} },
+    prevResult: {
+      cniVersion: '1.0.0',
+      interfaces: [{ name: 'eth0', mac: '', sandbox: '/x' }],
+      ips: [{ address: '10.1.0.2/24', gateway: '10.1.0.1', interface: 0 }, { address: 'fd00::2/64' }],
+      dns: {},
+    },
     ...more,
   };
 }
 
-const pod = (namespace: string, name = 'web'): Record<string, string> => ({ CNI_ARGS: `K8S_POD_NAMESPACE=${namespace};K8S_POD_NAME=${name}` });
+const pod = (namespace: string, name = 'web'): Record<string, string> => ({
+  CNI_ARGS: `K8S_POD_NAMESPACE=${namespace};K8S_POD_NAME=${name}`,
+});
 
 async function failure(run: Promise<string>): Promise<CniError> {
   const error: unknown = await run.then(
@@ -101,7 +111,15 @@ describe('ADD', () => {
     expect(asked).toEqual([
       {
         path: '/v1/add',
-        body: { containerId: 'c0ffee', netns: '/var/run/netns/a', ifname: 'eth0', podNamespace: 'shop', podName: 'web', podUid: 'u1', ips: ['10.1.0.2', 'fd00::2'] } satisfies CniAddRequest,
+        body: {
+          containerId: 'c0ffee',
+          netns: '/var/run/netns/a',
+          ifname: 'eth0',
+          podNamespace: 'shop',
+          podName: 'web',
+          podUid: 'u1',
+          ips: ['10.1.0.2', 'fd00::2'],
+        } satisfies CniAddRequest,
       },
     ]);
   });
@@ -113,7 +131,9 @@ describe('ADD', () => {
     );
     await fc.assert(
       fc.asyncProperty(prevResult, fc.constantFrom(...supportedVersions), async (result, cniVersion) => {
-        const answer = await runVerb(context(conf({ cniVersion, prevResult: { ...result, cniVersion } }), { env: { CNI_ARGS: undefined } }));
+        const answer = await runVerb(
+          context(conf({ cniVersion, prevResult: { ...result, cniVersion } }), { env: { CNI_ARGS: undefined } }),
+        );
         expect(JSON.parse(answer)).toEqual({ ...result, cniVersion });
       }),
     );
@@ -214,7 +234,9 @@ describe('DEL', () => {
   test('tells the agent', async () => {
     await agent(200, {});
     expect(await runVerb(context(conf({ prevResult: undefined }), { env: { CNI_COMMAND: 'DEL' } }))).toBe('');
-    expect(asked).toEqual([{ path: '/v1/del', body: { containerId: 'c0ffee', netns: '/var/run/netns/a', podNamespace: 'shop', podName: 'web', podUid: 'u1' } }]);
+    expect(asked).toEqual([
+      { path: '/v1/del', body: { containerId: 'c0ffee', netns: '/var/run/netns/a', podNamespace: 'shop', podName: 'web', podUid: 'u1' } },
+    ]);
   });
 
   test.each([
@@ -239,6 +261,9 @@ describe('VERSION', () => {
     ['', '1.1.0'],
     ['{"cniVersion":"0.4.0"}', '0.4.0'],
   ])('answers with stdin %j', async (stdin, cniVersion) => {
-    expect(JSON.parse(await runVerb(context(stdin, { env: { CNI_COMMAND: 'VERSION' } })))).toEqual({ cniVersion, supportedVersions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'] });
+    expect(JSON.parse(await runVerb(context(stdin, { env: { CNI_COMMAND: 'VERSION' } })))).toEqual({
+      cniVersion,
+      supportedVersions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
+    });
   });
 });

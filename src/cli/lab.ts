@@ -1,0 +1,81 @@
+/** `culvert lab …`: the embedded two-node lab. Only the commands' shapes; what they do is loaded when one is called. */
+import type { Command } from 'commander';
+import { defaultLabName } from '../lab/paths.ts';
+import type * as actions from './lab-actions.ts';
+import type { Cli } from './main.ts';
+import { formatOption, type Format } from './output.ts';
+
+export interface Named {
+  name: string;
+}
+export type UpFlags = Named & { file?: string };
+export type DownFlags = Named & { all?: boolean };
+export type StatusFlags = Partial<Named> & { output?: Format };
+export type LogFlags = Named & { node?: string; follow?: boolean };
+
+type Actions = typeof actions;
+
+export function addLab(root: Command, cli: Cli): void {
+  const lab = root.command('lab').description('a mesh of two nodes on this machine, out of network namespaces').enablePositionalOptions();
+  const run = async (act: (loaded: Actions) => Promise<void>): Promise<void> => act(await import('./lab-actions.ts'));
+  named(lab, 'up')
+    .description('build the lab and start it')
+    .option('--file <topology.yaml>', 'nodes, namespaces, pods and services (default: two nodes, four pods)')
+    .action((flags: UpFlags) => run((loaded) => loaded.up(cli, flags)));
+  named(lab, 'down')
+    .description('take the lab down, or what is left of it')
+    .option('--all', 'every lab of this machine, also after a crash')
+    .action((flags: DownFlags) => run((loaded) => loaded.down(cli, flags)));
+  lab
+    .command('status')
+    .description('which labs there are, and what of them lives; exit code 1 when the one named is not up')
+    .option('--name <lab>', 'only this lab')
+    .addOption(formatOption())
+    .action((flags: StatusFlags) => run((loaded) => loaded.status(cli, flags)));
+  named(lab, 'exec')
+    .description('run a program inside a pod')
+    .argument('<pod>', 'namespace/name')
+    .argument('<command...>', 'after "--"')
+    .passThroughOptions()
+    .action((pod: string, command: string[], flags: Named) => run((loaded) => loaded.exec(cli, pod, command, flags)));
+  named(lab, 'label')
+    .description("set (KEY=VALUE) or remove (KEY-) labels in the lab's truth")
+    .argument('<kind>', 'namespace or pod')
+    .argument('<target>', 'name of the namespace, or namespace/name of the pod')
+    .argument('<labels...>', 'KEY=VALUE or KEY-')
+    .action((kind: string, target: string, labels: string[], flags: Named) =>
+      run((loaded) => loaded.label(cli, kind, target, labels, flags)),
+    );
+  named(lab, 'logs')
+    .description('log of the agents, the tunnels or a pod')
+    .argument('<what>', 'agent, ztunnel or namespace/name of a pod')
+    .option('--node <node>', 'only of this node')
+    .option('-f, --follow', 'go on until interrupted')
+    .action((what: string, flags: LogFlags) => run((loaded) => loaded.logs(cli, what, flags)));
+  named(lab, 'demo')
+    .description('build a lab, prove what the mesh promises, take it down')
+    .action(async (flags: Named) => {
+      const { runDemo } = await import('../lab/demo/main.ts');
+      cli.exit.code = (await runDemo(flags.name, cli.io.out)) ? 0 : 1;
+    });
+  addHidden(root, cli);
+}
+
+function named(parent: Command, name: string): Command {
+  return parent.command(name).option('--name <lab>', 'name of the lab', defaultLabName);
+}
+
+/** Roles that the lab starts inside its pods. */
+function addHidden(root: Command, cli: Cli): void {
+  root
+    .command('lab-echo', { hidden: true })
+    .argument('<hostname>')
+    .action(async (hostname: string) => {
+      const { runEcho } = await import('../lab/echo.ts');
+      await runEcho(hostname);
+    });
+  root.command('lab-caller', { hidden: true }).action(async () => {
+    const { runCaller } = await import('../lab/caller.ts');
+    await runCaller(process.stdin, cli.io.out);
+  });
+}

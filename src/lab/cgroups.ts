@@ -1,0 +1,87 @@
+/** The lab's subtree of cgroup v2: each node is a root of its own for its agent, and killing the subtree ends a lab. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { CulvertError, isSystem } from '../base/errors.ts';
+import type { LabPaths } from './paths.ts';
+
+/** Mount point of cgroup v2, found by type: beside v1 hierarchies it is not /sys/fs/cgroup. @throws CulvertError CGROUP_ROOT */
+export function cgroupRoot(mountinfo = readFileSync('/proc/self/mountinfo', 'utf8')): string {
+  for (const line of mountinfo.split('\n')) {
+    const [mount, filesystem] = line.split(' - ');
+    if (filesystem?.startsWith('cgroup2 ') === true) return (mount ?? '').split(' ')[4] ?? '';
+  }
+  throw new CulvertError(
+    'CGROUP_ROOT',
+    'find cgroup v2: no file system of type cgroup2 is mounted; mount one with "mount -t cgroup2 none /sys/fs/cgroup"',
+  );
+}
+
+export function labCgroup(lab: LabPaths): string {
+  return join(cgroupRoot(), lab.cgroupName);
+}
+
+export function nodeCgroup(lab: LabPaths, node: string): string {
+  return join(labCgroup(lab), node);
+}
+
+/** As the kubelet's cgroupfs driver names them. */
+export function podCgroup(lab: LabPaths, node: string, uid: string, containerId: string): string {
+  return join(nodeCgroup(lab, node), 'kubepods', 'besteffort', `pod${uid}`, containerId);
+}
+
+export function makeCgroup(path: string): string {
+  mkdirSync(path, { recursive: true });
+  return path;
+}
+
+/** Pids in the cgroup and below. */
+export function processesOf(path: string): number[] {
+  if (!existsSync(path)) return [];
+  const here = readFileSync(join(path, 'cgroup.procs'), 'utf8')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map(Number);
+  return [...here, ...children(path).flatMap(processesOf)];
+}
+
+/** Ends every process of the subtree and removes it. Nothing there is success. */
+export async function removeCgroup(path: string): Promise<void> {
+  if (!existsSync(path)) return;
+  const deadline = performance.now() + 5000;
+  try {
+    writeFileSync(join(path, 'cgroup.kill'), '1');
+  } catch (error) {
+    if (!isSystem(error, 'ENOENT') && !isSystem(error, 'EACCES')) throw error;
+    for (const pid of processesOf(path)) kill(pid); // kernels before 5.14
+  }
+  while (populated(path)) {
+    if (performance.now() > deadline)
+      throw new CulvertError('LAB', `remove cgroup ${path}: processes ${processesOf(path).join(', ')} do not end`);
+    await delay(3);
+  }
+  remove(path);
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if (!isSystem(error, 'ESRCH')) throw error;
+  }
+}
+
+function populated(path: string): boolean {
+  return readFileSync(join(path, 'cgroup.events'), 'utf8').includes('populated 1');
+}
+
+function remove(path: string): void {
+  for (const child of children(path)) remove(child);
+  rmdirSync(path);
+}
+
+function children(path: string): string[] {
+  return readdirSync(path, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => join(path, entry.name));
+}

@@ -1,0 +1,62 @@
+/** `lab status`: which labs exist and what of them lives. */
+import { processesOf, podCgroup } from './cgroups.ts';
+import { daemonRecord, type Daemon } from './daemons.ts';
+import { isUp, leftovers, nodesOf } from './down.ts';
+import type { LabPaths } from './paths.ts';
+import { isAlive } from './processes.ts';
+import { readState } from './state.ts';
+import { readTopology } from './topology.ts';
+import { dirname } from 'node:path';
+
+export interface LabStatus {
+  name: string;
+  up: boolean;
+  dir: string;
+  nodes: { node: string; agent: { pid: number; alive: boolean }; ztunnel: { pid: number; alive: boolean } }[];
+  pods: { node: string; namespace: string; name: string; uid: string; ips: string[]; netns: string; running: boolean }[];
+  services: { namespace: string; name: string; vips: string[] }[];
+  /** of a lab that is not up: what "lab down" will remove */
+  leftovers: string[];
+}
+
+export function statusOf(lab: LabPaths): LabStatus {
+  const up = isUp(lab);
+  const state = readState(lab);
+  return {
+    name: lab.name,
+    up,
+    dir: lab.dir,
+    nodes: nodesOf(lab).map((node) => ({ node, agent: daemon(lab, node, 'agent'), ztunnel: daemon(lab, node, 'ztunnel') })),
+    pods: podsOf(lab, state),
+    services: Object.entries(state.services).map(([key, { vips }]) => ({ ...split(key), vips })),
+    leftovers: up ? [] : leftovers(lab),
+  };
+}
+
+function podsOf(lab: LabPaths, state: ReturnType<typeof readState>): LabStatus['pods'] {
+  const nodes = nodesByPod(lab);
+  return Object.entries(state.pods).map(([key, pod]) => {
+    const node = nodes.get(key) ?? '';
+    const running = node !== '' && processesOf(dirname(podCgroup(lab, node, pod.uid, 'any'))).length > 0;
+    return { node, ...split(key), uid: pod.uid, ips: pod.ips, netns: pod.netns, running };
+  });
+}
+
+/** A broken mesh.yaml is the agents' to report; status still tells what lives. */
+function nodesByPod(lab: LabPaths): Map<string, string> {
+  try {
+    return new Map(readTopology(lab.mesh).topology.pods.map((pod) => [`${pod.namespace}/${pod.name}`, pod.node]));
+  } catch {
+    return new Map();
+  }
+}
+
+function daemon(lab: LabPaths, node: string, which: Daemon): { pid: number; alive: boolean } {
+  const record = daemonRecord(lab, node, which);
+  return { pid: record?.pid ?? 0, alive: isAlive(record) };
+}
+
+function split(key: string): { namespace: string; name: string } {
+  const [namespace = '', name = ''] = key.split('/');
+  return { namespace, name };
+}

@@ -1,0 +1,88 @@
+/** Builds a lab: namespaces and wires, agents and tunnels, then all pods side by side through the CNI chain. */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CulvertError } from '../base/errors.ts';
+import { createLocalCa } from '../tunnel/local-ca.ts';
+import { cgroupRoot, makeCgroup, nodeCgroup } from './cgroups.ts';
+import { conflistFor } from './chain/conflist.ts';
+import { cniPath, installPlugin } from './chain/plugins.ts';
+import { must } from './command.ts';
+import { daemons, startDaemon } from './daemons.ts';
+import { isUp, takeDown } from './down.ts';
+import { serviceAddresses } from './network/addresses.ts';
+import { buildFabric } from './network/fabric.ts';
+import type { LabPaths } from './paths.ts';
+import { startPod } from './pods.ts';
+import { writeState } from './state.ts';
+import { podKey, type Topology } from './topology.ts';
+
+export interface UpOptions {
+  /** one line per step, for people */
+  progress?: (line: string) => void;
+  /** false: only the network and the pods' processes, no agent, no tunnel, no culvert-cni in the chain */
+  mesh?: boolean;
+}
+
+/** A failure takes down what was built. @throws CulvertError LAB, NOT_ROOT */
+export async function bringUp(lab: LabPaths, yaml: string, topology: Topology, options: UpOptions = {}): Promise<void> {
+  const say = options.progress ?? ((): void => undefined);
+  requireRoot();
+  if (isUp(lab))
+    throw new CulvertError(
+      'LAB',
+      `start lab ${lab.name}: it is up already; "culvert lab down --name ${lab.name}" ends it, "--name" starts another beside it`,
+    );
+  if (await takeDown(lab)) say(`removed what was left of an earlier lab ${lab.name}`);
+  try {
+    await build(lab, yaml, topology, say, options.mesh ?? true);
+  } catch (error) {
+    await takeDown(lab).catch(() => undefined); // the first error is the one to tell; "lab down" finds the rest
+    throw error;
+  }
+}
+
+async function build(lab: LabPaths, yaml: string, topology: Topology, say: (line: string) => void, mesh: boolean): Promise<void> {
+  cniPath(lab.bin);
+  mkdirSync(lab.dir, { recursive: true, mode: 0o755 });
+  writeFileSync(lab.mesh, yaml);
+  writeState(lab, {
+    pods: {},
+    services: Object.fromEntries(
+      topology.services.map((service, i) => [podKey(service), { vips: service.headless ? [] : serviceAddresses(i) }]),
+    ),
+  });
+  installPlugin(lab.bin);
+  await Promise.all([buildFabric(lab, topology.nodes), createLocalCa(lab.ca, { name: `culvert lab ${lab.name}` }), mountBpffs(lab)]);
+  topology.nodes.forEach((node, i) => {
+    prepareNode(lab, node, i + 1, mesh);
+  });
+  say(`network: ${topology.nodes.length} nodes on one fabric`);
+  if (mesh) {
+    await Promise.all(topology.nodes.flatMap((node) => daemons.map((daemon) => startDaemon(lab, node, daemon))));
+    say(`agents and tunnels: ${topology.nodes.join(', ')}`);
+  }
+  await Promise.all(topology.pods.map((pod) => startPod(lab, topology, pod, { onRetry: say })));
+  say(`pods: ${topology.pods.map(podKey).join(', ')}`);
+}
+
+function prepareNode(lab: LabPaths, name: string, index: number, mesh: boolean): void {
+  const node = lab.node(name);
+  for (const dir of [node.runDir, node.stateDir, node.cniDir, node.pidDir]) mkdirSync(dir, { recursive: true });
+  const conflist = conflistFor(node, index);
+  if (!mesh) conflist.plugins = conflist.plugins.filter((plugin) => plugin.type !== 'culvert-cni');
+  writeFileSync(join(node.cniDir, '10-culvert.conflist'), `${JSON.stringify(conflist, undefined, 2)}\n`);
+  makeCgroup(nodeCgroup(lab, name));
+}
+
+/** A bpffs of the lab's own: its pins are apart from the host's and gone with it. */
+async function mountBpffs(lab: LabPaths): Promise<void> {
+  mkdirSync(lab.bpffs, { recursive: true });
+  await must(['mount', '-t', 'bpf', `culvert-lab-${lab.name}`, lab.bpffs]);
+}
+
+function requireRoot(): void {
+  if (process.geteuid?.() !== 0)
+    throw new CulvertError('NOT_ROOT', 'start lab: it needs root for network namespaces, BPF and cgroups; run it with sudo');
+  cgroupRoot();
+  if (!existsSync('/proc/self/ns/net')) throw new CulvertError('KERNEL_UNSUPPORTED', 'start lab: this kernel has no network namespaces');
+}
