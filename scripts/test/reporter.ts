@@ -50,7 +50,7 @@ function add(event: ModuleEnd, title: string, test: TestCase): void {
 
 function inFull(error: SerializedError): string {
   const parts = [error.stack ?? error.message, ...(typeof error['diff'] === 'string' ? [error['diff']] : [])];
-  if (error.cause !== undefined) parts.push(`caused by ${inFull(error.cause as SerializedError)}`);
+  if (error.cause !== undefined) parts.push(`caused by ${inFull(error.cause)}`);
   return stripVTControlCharacters(parts.join('\n'));
 }
 

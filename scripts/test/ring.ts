@@ -35,17 +35,16 @@ export async function runRing(ring: Ring): Promise<Outcome> {
       resolve(code);
     }),
   );
-  let late = false;
+  const run = { late: false, ended: false };
   const limit = setTimeout(() => {
-    late = true;
+    run.late = true;
     child.kill('SIGKILL');
   }, LIMIT_SECONDS[ring] * 1000);
 
-  let ended = false;
   for await (const line of createInterface({ input: child.stdio[3] as Readable })) {
     const event = JSON.parse(line) as ModuleEnd | RunEnd;
     if (event.type === 'end') {
-      ended = true;
+      run.ended = true;
       outcome.failures.push(...event.errors.map((detail) => ({ title: `${ring}: outside of any test`, detail })));
       continue;
     }
@@ -63,8 +62,8 @@ export async function runRing(ring: Ring): Promise<Outcome> {
   clearTimeout(limit);
 
   const tail = (): string => readFileSync(path, 'utf8').split('\n').slice(-LOG_TAIL).join('\n').trim();
-  if (late) outcome.failures.push({ title: `ring ${ring}`, detail: `not done after ${String(LIMIT_SECONDS[ring])} s\n${tail()}` });
-  else if (!ended || (code !== 0 && outcome.failures.length === 0)) {
+  if (run.late) outcome.failures.push({ title: `ring ${ring}`, detail: `not done after ${String(LIMIT_SECONDS[ring])} s\n${tail()}` });
+  else if (!run.ended || (code !== 0 && outcome.failures.length === 0)) {
     outcome.failures.push({ title: `ring ${ring}`, detail: `vitest exited with ${String(code)}\n${tail()}` });
   } else if (outcome.passed + outcome.failures.length === 0) {
     outcome.failures.push({ title: `ring ${ring}`, detail: 'no test ran' });
