@@ -1,0 +1,375 @@
+import { pino } from 'pino';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { CulvertError } from '../../../src/base/errors.ts';
+import type { Netns } from '../../../src/enrol/netns.ts';
+import { MODE_LABEL, REDIRECTION_ANNOTATION } from '../../../src/enrol/policy.ts';
+import { Reconciler } from '../../../src/enrol/reconciler.ts';
+import { reason, summary } from '../../../src/enrol/registry.ts';
+import { Steps } from '../../../src/enrol/steps.ts';
+import type { DatapathState } from '../../../src/redirect/driver.ts';
+import type { MeshSnapshot, PodRecord } from '../../../src/sources/source.ts';
+import type { ZdsWorkload } from '../../../src/zds/server.ts';
+import { FakeDriver } from '../../support/fake-driver.ts';
+
+const log = pino({ level: 'silent' });
+const FLAGS = { dns: true, ingressMode: false, markOnly: false };
+
+/** Paths lead to cookies; the fd of an open one is its cookie. */
+class World {
+  readonly netns = new Map<string, number>([['/ns/a', 101], ['/ns/b', 102], ['/ns/c', 103]]);
+  readonly open = new Set<number>();
+  readonly driver = new FakeDriver(BigInt);
+  readonly annotations = new Map<string, string>();
+  annotateFailures = 0;
+  readonly zds: string[] = [];
+  readonly set = new Map<string, ZdsWorkload>();
+  tunnel: 'acks' | 'nacks' | 'none' | 'hangs' = 'acks';
+  release: (() => void) | undefined;
+  reconciler!: Reconciler;
+
+  constructor() {
+    this.start();
+  }
+
+  start(): void {
+    const { driver } = this;
+    const zds = {
+      open: () => { this.zds.push('open'); },
+      provide: (w: ZdsWorkload) => { this.zds.push(`provide ${w.uid}${w.netnsFd === undefined ? ' keep' : ''}`); this.set.set(w.uid, w); },
+      add: async (w: ZdsWorkload) => {
+        this.zds.push(`add ${w.uid}`);
+        driver.calls.push(`zds add ${w.info.name}`);
+        this.set.set(w.uid, w);
+        if (this.tunnel === 'hangs') await new Promise<void>((resolve) => { this.release = resolve; });
+        if (this.tunnel === 'none') throw new CulvertError('ZDS_NO_TUNNEL', 'no tunnel');
+        if (this.tunnel === 'nacks') throw new CulvertError('ZDS_NACK', 'bind failed');
+        driver.listening.set(BigInt(w.netnsFd ?? 0), [15001]);
+        return { pid: 42, uid: 0, gid: 0 };
+      },
+      del: async (uid: string) => {
+        this.zds.push(`del ${uid}`);
+        driver.calls.push(`zds del ${uid}`);
+        this.set.delete(uid);
+        await Promise.resolve();
+      },
+    };
+    const annotate = async (pod: { uid: string }, key: string, value: string | undefined): Promise<void> => {
+      await Promise.resolve();
+      if (this.annotateFailures > 0) {
+        this.annotateFailures--;
+        throw new CulvertError('SYSTEM', 'disk full');
+      }
+      driver.calls.push(`annotate ${pod.uid} ${value ?? 'off'}`);
+      if (value === undefined) this.annotations.delete(pod.uid);
+      else this.annotations.set(pod.uid, value);
+      expect(key).toBe(REDIRECTION_ANNOTATION);
+    };
+    const openNetns = (path: string): Netns => {
+      const cookie = this.netns.get(path);
+      if (cookie === undefined) throw new CulvertError('NETNS_GONE', `open ${path}`);
+      this.open.add(cookie);
+      return { path, fd: cookie, cookie: BigInt(cookie), gone: () => this.netns.get(path) !== cookie, close: () => { this.open.delete(cookie); } };
+    };
+    const steps = new Steps({ driver, zds, annotate, log, graceCapMs: 60, graceQuietMs: 20, removeDeadlineMs: 50 });
+    this.reconciler = new Reconciler({
+      node: 'node1', driver, zds, steps, openNetns, log, excludedNamespaces: new Set(['kube-system']), dns: true, backoff: { firstMs: 20, maxMs: 40 },
+    });
+  }
+
+  /** the agent dies and another one starts: kernel, tunnel and annotations stay */
+  async restart(): Promise<void> {
+    await this.reconciler.close();
+    this.driver.calls.length = 0;
+    this.zds.length = 0;
+    this.set.clear();
+    this.start();
+  }
+
+  state(uid: string): string {
+    const entry = this.reconciler.registry.get(uid);
+    return entry === undefined ? 'unknown' : entry.pod.state;
+  }
+  why(uid: string): string {
+    const entry = this.reconciler.registry.get(uid);
+    return entry === undefined ? 'unknown' : `${summary(entry)}: ${reason(entry)}`;
+  }
+  kernel(): string[] {
+    return this.driver.snapshot().map((e) => `${e.name} ${e.state}`);
+  }
+  async settled(uid: string, state: string): Promise<void> {
+    await vi.waitFor(() => { expect(this.state(uid)).toBe(state); }, { interval: 2 });
+  }
+}
+
+const pod = (name: string, netns: string | undefined, over: Partial<PodRecord> = {}): PodRecord => ({
+  uid: `u-${name}`, namespace: 'shop', name, node: 'node1', serviceAccount: 'sa', labels: {}, annotations: {}, ips: ['10.0.0.1'],
+  ...(netns === undefined ? {} : { netns }), hostNetwork: false, phase: 'Running', ...over,
+});
+const mesh = (mode: string | undefined, ...pods: PodRecord[]): MeshSnapshot => ({
+  trustDomain: 'cluster.local',
+  namespaces: new Map([['shop', { name: 'shop', labels: mode === undefined ? {} : { [MODE_LABEL]: mode }, annotations: {} }]]),
+  pods: new Map(pods.map((p) => [p.uid, p])),
+  services: new Map(),
+});
+const IN = ['prepare a', 'zds add a', 'activate a', 'annotate u-a enabled'];
+const OUT = ['drain a', 'annotate u-a off', 'zds del u-a', 'remove a'];
+
+describe('reconciler', () => {
+  let world: World;
+  afterEach(async () => { await world.reconciler.close(); });
+
+  it('enrols by label and takes out again, in order; twice is once', async () => {
+    world = new World();
+    const labelled = mesh('ambient', pod('a', '/ns/a'));
+    world.reconciler.apply(labelled);
+    world.reconciler.apply(labelled);
+    await world.settled('u-a', 'enrolled');
+    world.reconciler.apply(labelled);
+    world.reconciler.tick();
+    expect(world.driver.calls).toEqual(IN);
+    expect(world.why('u-a')).toBe(`enrolled: namespace label ${MODE_LABEL}=ambient`);
+    expect(world.zds[0]).toBe('open');
+
+    world.driver.calls.length = 0;
+    world.reconciler.apply(mesh(undefined, pod('a', '/ns/a')));
+    world.reconciler.apply(mesh(undefined, pod('a', '/ns/a')));
+    await world.settled('u-a', 'out');
+    expect(world.driver.calls).toEqual(OUT);
+    expect([...world.open]).toEqual([]);
+    expect(world.annotations.size).toBe(0);
+  });
+
+  it('leaves other nodes\' pods and pods that cannot be alone', () => {
+    world = new World();
+    world.reconciler.apply(mesh('ambient', pod('far', '/ns/b', { node: 'node2' }), pod('host', '/ns/c', { hostNetwork: true }), pod('new', undefined), pod('bare', '/ns/a', { ips: [] })));
+    expect(world.driver.calls).toEqual([]);
+    expect(world.state('u-far')).toBe('unknown');
+    expect(world.why('u-host')).toContain('not-enrolled: host network');
+    expect(world.why('u-new')).toContain('pending: namespace label istio.io/dataplane-mode=ambient; its network namespace is not known yet');
+    expect(world.why('u-bare')).toContain('it has no address yet');
+  });
+
+  it('keeps a pod plain and pending while no tunnel acknowledges, and enrols it when one does', async () => {
+    world = new World();
+    world.tunnel = 'none';
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'pending');
+    expect(world.annotations.get('u-a')).toBe('pending');
+    expect(world.kernel()).toEqual([]);
+    expect(world.set.size).toBe(0);
+    expect(world.why('u-a')).toContain('pending: ');
+    expect(world.why('u-a')).toContain('no tunnel');
+    world.tunnel = 'acks';
+    world.reconciler.tunnelReady();
+    await world.settled('u-a', 'enrolled');
+    expect(world.annotations.get('u-a')).toBe('enabled');
+  });
+
+  it('does not activate what the tunnel acknowledges without listening, unless its listeners can be adopted', async () => {
+    world = new World();
+    vi.spyOn(world.driver, 'listeners').mockReturnValueOnce([]).mockReturnValueOnce([]);
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'pending');
+    expect(world.driver.calls).toContain('adoptListeners a 42');
+    expect(world.driver.calls).not.toContain('activate a');
+    await world.settled('u-a', 'enrolled');
+  });
+
+  it('retries what failed on the way out until it is out', async () => {
+    world = new World();
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'enrolled');
+    world.annotateFailures = 2;
+    world.driver.failures.set('remove', [new CulvertError('SYSTEM', 'busy'), new CulvertError('NETNS_GONE', 'gone')]);
+    world.reconciler.apply(mesh('none', pod('a', '/ns/a')));
+    await world.settled('u-a', 'out');
+    expect(world.kernel()).toEqual([]);
+    expect(world.annotations.size).toBe(0);
+  });
+
+  it('is captured although the annotation waits, and announces later', async () => {
+    world = new World();
+    world.annotateFailures = 1;
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await vi.waitFor(() => { expect(world.why('u-a')).toContain('enrolled: namespace label istio.io/dataplane-mode=ambient; disk full'); }, { interval: 1 });
+    await world.settled('u-a', 'enrolled');
+    expect(world.why('u-a')).not.toContain('disk full');
+    expect(world.driver.calls.filter((call) => call === 'zds add a')).toHaveLength(1);
+  });
+
+  it('takes a deleted pod out without grace, and forgets it', async () => {
+    world = new World();
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'enrolled');
+    world.driver.calls.length = 0;
+    const before = performance.now();
+    world.reconciler.apply(mesh('ambient'));
+    await world.settled('u-a', 'unknown');
+    expect(performance.now() - before).toBeLessThan(20);
+    expect(world.driver.calls).toEqual(['drain a', 'annotate u-a off', 'zds del u-a', 'remove a at once']);
+    expect([...world.open]).toEqual([]);
+  });
+
+  it('waits in the grace while peers still come, and not longer than its cap', async () => {
+    world = new World();
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'enrolled');
+    const busy = setInterval(() => world.driver.hbone.set(101n, (world.driver.hbone.get(101n) ?? 0) + 1), 5);
+    const before = performance.now();
+    world.reconciler.apply(mesh(undefined, pod('a', '/ns/a')));
+    await world.settled('u-a', 'out');
+    clearInterval(busy);
+    expect(performance.now() - before).toBeGreaterThan(50);
+  });
+
+  it('turns round in the grace when the label comes back, through a new ack and without removing anything', async () => {
+    world = new World();
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'enrolled');
+    world.driver.calls.length = 0;
+    world.reconciler.apply(mesh(undefined, pod('a', '/ns/a')));
+    await vi.waitFor(() => { expect(world.driver.calls).toContain('annotate u-a off'); }, { interval: 1 });
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'enrolled');
+    expect(world.driver.calls).toEqual(['drain a', 'annotate u-a off', 'zds add a', 'activate a', 'annotate u-a enabled']);
+  });
+
+  it('does not activate a pod whose label went off while it joined', async () => {
+    world = new World();
+    world.tunnel = 'hangs';
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await vi.waitFor(() => { expect(world.release).toBeDefined(); }, { interval: 1 });
+    world.reconciler.apply(mesh(undefined, pod('a', '/ns/a')));
+    world.release?.();
+    await world.settled('u-a', 'out');
+    expect(world.driver.calls).toEqual(['prepare a', 'zds add a', 'annotate u-a off', 'zds del u-a', 'remove a']);
+  });
+
+  it('moves to another sandbox: the old netns out, the new one in', async () => {
+    world = new World();
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'enrolled');
+    const entry = world.reconciler.registry.get('u-a');
+    if (entry === undefined) throw new Error('no entry');
+    world.reconciler.sandbox(entry, { netns: '/ns/b', ips: ['10.0.0.2'] });
+    await vi.waitFor(() => { expect(world.driver.kernel.get(102n)?.state).toBe('active'); }, { interval: 2 });
+    await world.settled('u-a', 'enrolled');
+    expect([...world.driver.kernel.keys()]).toEqual([102n]);
+    expect([...world.open]).toEqual([102]);
+    expect(world.set.get('u-a')?.netnsFd).toBe(102);
+    // the source agrees later, then the sandbox is removed: not used again although its path is still there
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/b')));
+    expect(world.state('u-a')).toBe('enrolled');
+    world.reconciler.sandbox(entry, undefined);
+    await world.settled('u-a', 'out');
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/b')));
+    world.reconciler.tick();
+    expect(world.why('u-a')).toContain('its sandbox was removed');
+    world.netns.set('/ns/b', 104);
+    world.reconciler.tick();
+    await world.settled('u-a', 'enrolled');
+    expect([...world.driver.kernel.keys()]).toEqual([104n]);
+  });
+
+  it('notices a netns that is gone', async () => {
+    world = new World();
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'enrolled');
+    world.netns.delete('/ns/a');
+    world.reconciler.tick();
+    await world.settled('u-a', 'out');
+    expect(world.kernel()).toEqual([]);
+    expect(world.annotations.size).toBe(0);
+    expect(world.why('u-a')).toContain('pending');
+  });
+
+  it('works on many pods at once', async () => {
+    world = new World();
+    const pods = Array.from({ length: 60 }, (_, i) => {
+      world.netns.set(`/ns/${i}`, 1000 + i);
+      return pod(`p${i}`, `/ns/${i}`);
+    });
+    world.reconciler.apply(mesh('ambient', ...pods));
+    await vi.waitFor(() => { expect(world.driver.snapshot().filter((e) => e.state === 'active')).toHaveLength(60); });
+    world.reconciler.apply(mesh('none', ...pods));
+    await vi.waitFor(() => { expect(world.driver.kernel.size).toBe(0); }, 3000);
+    expect(world.open.size).toBe(0);
+  });
+});
+
+describe('reconciler after a restart', () => {
+  let world: World;
+  afterEach(async () => { await world.reconciler.close(); });
+
+  it('interrupts nothing', async () => {
+    world = new World();
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'enrolled');
+    await world.restart();
+    expect(world.kernel()).toEqual(['a active']);
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a', { annotations: { [REDIRECTION_ANNOTATION]: 'enabled' } })));
+    expect(world.zds.slice(0, 2)).toEqual(['provide u-a', 'open']);
+    await world.settled('u-a', 'enrolled');
+    expect(world.driver.calls).toEqual(['reconcile a', 'annotate u-a enabled']);
+  });
+
+  it.each<[DatapathState, string | undefined, string, string[]]>([
+    ['prepared', 'ambient', 'enrolled', IN],
+    ['prepared', undefined, 'out', ['annotate u-a off', 'zds del u-a', 'remove a']],
+    ['active', undefined, 'out', OUT],
+    ['draining', 'ambient', 'enrolled', ['reconcile a', 'zds add a', 'activate a', 'annotate u-a enabled']],
+    ['draining', undefined, 'out', OUT.slice(1)],
+  ])('goes on from %s with label %s', async (state, mode, end, calls) => {
+    world = new World();
+    world.driver.kernel.set(101n, { cookie: 101n, uid: 'u-a', namespace: 'shop', name: 'a', netnsPath: '/ns/a', state, flags: FLAGS });
+    world.reconciler.apply(mesh(mode, pod('a', '/ns/a')));
+    await world.settled('u-a', end);
+    expect(world.driver.calls).toEqual(calls);
+  });
+
+  it('keeps what has no netns yet, and serves it in full when it is found', async () => {
+    world = new World();
+    world.driver.kernel.set(101n, { cookie: 101n, uid: 'u-a', namespace: 'shop', name: 'a', netnsPath: '', state: 'active', flags: FLAGS });
+    world.reconciler.apply(mesh('ambient', pod('a', undefined)));
+    expect(world.zds).toEqual(['provide u-a keep', 'open']);
+    await vi.waitFor(() => { expect(world.state('u-a')).toBe('adopting'); });
+    expect(world.kernel()).toEqual(['a active']);
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'enrolled');
+    expect(world.zds.at(-1)).toBe('provide u-a');
+    expect(world.driver.calls.filter((call) => call.startsWith('drain') || call.startsWith('remove'))).toEqual([]);
+  });
+
+  it('keeps what is announced but was lost by the kernel, and enrols it anew', async () => {
+    world = new World();
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a', { annotations: { [REDIRECTION_ANNOTATION]: 'enabled' } })));
+    expect(world.zds.slice(0, 2)).toEqual(['provide u-a keep', 'open']);
+    await world.settled('u-a', 'enrolled');
+    expect(world.driver.calls).toEqual(IN);
+  });
+
+  it('takes off an annotation that outlived everything', async () => {
+    world = new World();
+    world.annotations.set('u-a', 'enabled');
+    world.reconciler.apply(mesh(undefined, pod('a', '/ns/a', { annotations: { [REDIRECTION_ANNOTATION]: 'enabled' } })));
+    await vi.waitFor(() => { expect(world.annotations.size).toBe(0); });
+    await world.settled('u-a', 'out');
+  });
+
+  it('removes what belongs to pods and sandboxes that are gone, and nothing put there by hand', async () => {
+    world = new World();
+    const kernel = (cookie: bigint, uid: string, netnsPath: string): void => {
+      world.driver.kernel.set(cookie, { cookie, uid, namespace: 'shop', name: uid, netnsPath, state: 'active', flags: FLAGS });
+    };
+    kernel(101n, 'u-dead', '/ns/a');
+    kernel(999n, 'u-b', '/ns/b'); // /ns/b is another netns by now
+    kernel(103n, 'redirect:103', '');
+    world.driver.failures.set('remove', [new CulvertError('SYSTEM', 'busy')]);
+    world.reconciler.apply(mesh('ambient', pod('b', '/ns/b')));
+    await world.settled('u-b', 'enrolled');
+    world.reconciler.tick();
+    await vi.waitFor(() => { expect(world.kernel().sort()).toEqual(['b active', 'redirect:103 active']); });
+    expect(world.driver.calls).toContain('remove u-b (netns gone) at once');
+    expect([...world.open]).toEqual([102]);
+  });
+});
