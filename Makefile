@@ -1,5 +1,5 @@
 # Culvert. `make help` lists the targets; V=1 shows every command; nothing is written outside build/, node_modules/ and the cache
-# (CULVERT_CACHE, by default ~/.cache/culvert, where compiled things are kept by the content they were made of).
+# (BUILD_CACHE, by default ~/.cache/culvert, where compiled things are kept by the content they were made of).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Node 24 of the npm package `node` comes first for everything but npm itself (scripts/deps.sh takes it out again): the
 # distribution's Node may be too old for our code and only runs npm.
 export PATH := $(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
-export CULVERT_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/culvert
+export BUILD_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/culvert
 export V
 
 Q := $(if $(V),,@)

@@ -18,12 +18,12 @@ key=$({
     ${CXX:-g++} --version
     find "${inputs[@]}" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
 } | sha256sum | cut -c1-32)
-kept=$CULVERT_CACHE/${output##*/}-$key
+kept=$BUILD_CACHE/${output##*/}-$key
 
 if [ -e "$output" ] && [ "$(cat "$output.key" 2>/dev/null)" = "$key" ]; then
     exit 0
 fi
-mkdir -p "${output%/*}" "$CULVERT_CACHE"
+mkdir -p "${output%/*}" "$BUILD_CACHE"
 if [ -e "$kept" ]; then
     cp "$kept" "$output"
     touch "$kept"
@@ -32,6 +32,6 @@ else
     # A failed or interrupted copy must never be found under the key.
     cp "$output" "$kept.$$" && mv "$kept.$$" "$kept"
     # Whatever was not used for a month goes.
-    find "$CULVERT_CACHE" -maxdepth 1 -type f -mtime +30 -delete
+    find "$BUILD_CACHE" -maxdepth 1 -type f -mtime +30 -delete
 fi
 echo "$key" >"$output.key"
