@@ -127,7 +127,7 @@ typecheck: ## tsc over src, test, scripts
 	$(call say,TSC,tsconfig.json)
 	$(Q)tsc -p .
 
-fmt: ## format TypeScript, YAML, Markdown, C and C++
+fmt: ## format TypeScript, YAML, C and C++
 	$(Q)prettier --log-level warn --write .
 	$(Q)$(CLANG_FORMAT) -i $(c_formatted)
 
