@@ -63,7 +63,7 @@ export function bpfTestRun(progFd: number, options: { data?: Uint8Array; ctx?: U
 export function bpfProbeHelper(progType: number, attachType: number, helper: number): boolean;
 export function bpfRingbuf(mapFd: number, pollMs: number, onRecords: (records: Uint8Array[]) => void): { close(): void };
 
-// ---- network namespaces
+// ---- network namespaces; a netnsFd of -1 is the process's own
 /** Cookie of a netns (SO_NETNS_COOKIE, kernel >= 5.14). */
 export function netnsCookie(netnsFd: number): bigint;
 export type NetnsOp =
@@ -72,6 +72,7 @@ export type NetnsOp =
   | { op: 'route'; add: boolean; family: 4 | 6; table: number; device: string; src?: string }
   | { op: 'rules'; family: 4 | 6 }
   | { op: 'routes'; family: 4 | 6; table: number }
+  /** path "net.ipv4.x" or "net/ipv4/x"; anything outside net/ is the machine's and refused */
   | { op: 'sysctl'; path: string; value: string }
   | { op: 'sysctl-read'; path: string }
   /** TCP sockets with (mark & mask) == value: inet_diag */
@@ -79,12 +80,22 @@ export type NetnsOp =
   /** SOCK_DESTROY of the same set; result count */
   | { op: 'sockets-destroy'; mark: number; mask: number };
 export interface Address { address: string; family: 4 | 6; ifindex: number; device: string; scope: number; prefix: number }
+export interface Rule { pref: number; mark: number; mask: number; action: 'lookup' | 'prohibit' | 'blackhole' | 'unreachable' | 'other'; table: number }
+/** destination: "default" or "10.0.0.0/24" */
+export interface Route { type: 'unicast' | 'local' | 'broadcast' | 'multicast' | 'blackhole' | 'unreachable' | 'prohibit' | 'other'; destination: string; device: string; src?: string }
+/** Never a socket in TIME_WAIT. state: the kernel's TCP_* number */
 export interface DiagSocket { family: 4 | 6; state: number; src: string; sport: number; dst: string; dport: number; mark: number; inode: number; cookie: bigint }
-/** One result per op: { ok: true, value? } or { ok: false, code, errno, syscall }. EEXIST on add and ENOENT/ESRCH on delete are ok. */
-export type NetnsResult = { ok: true; value?: unknown } | { ok: false; code: string; errno: number; syscall: string };
+/**
+ * One result per op. EEXIST on add and ENOENT/ESRCH on delete are ok. Values: 'addresses' Address[], 'rules' Rule[], 'routes'
+ * Route[], 'sysctl-read' string, 'sockets' DiagSocket[], 'sockets-destroy' number.
+ */
+export type NetnsResult = { ok: true; value?: unknown } | { ok: false; code: string; errno: number; syscall: string; message: string };
 /** Runs the ops in order in one entry of the netns; stops at the first failure unless keepGoing. */
 export function netnsRun(netnsFd: number, ops: NetnsOp[], keepGoing?: boolean): NetnsResult[];
-/** rtnetlink subscription inside a netns. 'overflow' is ENOBUFS: resync everything. */
+/**
+ * rtnetlink subscription inside a netns. 'overflow' is ENOBUFS: resync everything. Its socket keeps the netns alive until
+ * close(): a deleted pod's watch must be closed, or its devices and addresses stay.
+ */
 export function netnsWatch(netnsFd: number, onChange: (what: ('address' | 'rule' | 'route' | 'overflow')[]) => void): { close(): void };
 
 // ---- sockets made inside a netns, adopted by fd

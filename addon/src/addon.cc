@@ -7,8 +7,14 @@
 #include "bpf_object.h"
 #include "bpf_probe.h"
 #include "bpf_program.h"
+#include "bpf_ring.h"
 #include "error.h"
+#include "filesystem.h"
+#include "netlink_watch.h"
 #include "netns_run.h"
+#include "netns_socket.h"
+#include "seqpacket.h"
+#include "socket_fd.h"
 
 namespace culvert {
 
@@ -34,9 +40,29 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("bpfMapDelete", bpfMapDelete);
   add("bpfMapDump", bpfMapDump);
   add("bpfPossibleCpus", bpfPossibleCpus);
+  add("bpfRingbuf", bpfRingbuf);
 
   add("netnsCookie", netnsCookie);
   add("netnsRun", netnsRun);
+  add("netnsWatch", netnsWatch);
+  add("netnsSocket", netnsSocket);
+  add("netnsConnect", netnsConnect);
+
+  add("socketMark", socketMark);
+  add("socketReuseAddr", socketReuseAddr);
+  add("socketNames", socketNames);
+  add("socketReset", socketReset);
+  add("socketListener", socketListener);
+  add("pidfdGetFd", pidfdGetFd);
+
+  add("seqpacketListen", seqpacketListen);
+  add("seqpacketConnect", seqpacketConnect);
+
+  add("statfsType", statfsType);
+  add("mount", mountPath);
+  add("unmount", unmountPath);
+  add("cgroupId", cgroupId);
+  add("closeFd", closeFd);
   return exports;
 }
 

@@ -29,7 +29,8 @@ SocketAddress SocketAddress::parse(int family, const std::string& text, uint16_t
     auto* v4 = reinterpret_cast<sockaddr_in*>(&result.storage);
     v4->sin_family = AF_INET;
     v4->sin_port = htons(port);
-    if (inet_pton(AF_INET, text.c_str(), &v4->sin_addr) != 1) throw SystemError(EINVAL, "inet_pton", "'" + text + "' is no IPv4 address");
+    const std::string bare = text.starts_with("::ffff:") ? text.substr(7) : text;
+    if (inet_pton(AF_INET, bare.c_str(), &v4->sin_addr) != 1) throw SystemError(EINVAL, "inet_pton", "'" + text + "' is no IPv4 address");
     result.length = sizeof *v4;
     return result;
   }

@@ -15,8 +15,8 @@ struct SocketAddress {
   sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
 
   /**
-   * @param family AF_INET or AF_INET6. For AF_INET6 an IPv4 text becomes ::ffff:a.b.c.d, and "%scope" is read (name or index,
-   * looked up in the calling thread's namespace).
+   * @param family AF_INET or AF_INET6; the text's own family is converted: "::ffff:a.b.c.d" and "a.b.c.d" are the same address.
+   * "%scope" is read for IPv6 (name or index, looked up in the calling thread's namespace).
    * @throws SystemError EINVAL, ENODEV
    */
   static SocketAddress parse(int family, const std::string& text, uint16_t port);

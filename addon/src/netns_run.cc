@@ -46,6 +46,7 @@ Napi::Object toJs(Napi::Env env, const Outcome& outcome) {
     result.Set("code", error->code());
     result.Set("errno", error->error());
     result.Set("syscall", error->syscall());
+    result.Set("message", error->what());
     return result;
   }
   result.Set("ok", true);
