@@ -68,7 +68,7 @@ function closing(side: Duplex, other: Duplex, onError: (error: Error) => void): 
   side.on('error', onError);
   return new Promise((resolve) => {
     const closed = (): void => {
-      if (!(side.readableEnded && side.writableFinished)) reset(other);
+      if (!endedWell(side)) reset(other);
       resolve();
     };
     if (side.closed) closed();
@@ -76,11 +76,24 @@ function closing(side: Duplex, other: Duplex, onError: (error: Error) => void): 
   });
 }
 
-/** The peer sees a reset: TCP RST, or RST_STREAM with the code that RFC 9113 §8.5 gives it. */
+function endedWell(side: Duplex): boolean {
+  if (!(side.readableEnded && side.writableFinished)) return false;
+  return side instanceof Socket || ((side as Http2Stream).rstCode ?? 0) === constants.NGHTTP2_NO_ERROR;
+}
+
+/**
+ * The peer sees a reset: TCP RST, or RST_STREAM. A stream is destroyed rather than closed with a code, because Node's close sends
+ * END_STREAM first, and the far application would take what it has for the whole.
+ */
 export function reset(stream: Duplex): void {
   if (stream.destroyed) return;
   if (stream instanceof Socket) stream.resetAndDestroy();
-  else (stream as Http2Stream).close(constants.NGHTTP2_CONNECT_ERROR);
+  else stream.destroy(new OwnReset());
+}
+
+/** Comes back as the stream's own error, where it counts as a reset. */
+class OwnReset extends Error {
+  readonly code = 'ECONNRESET';
 }
 
 /** FIN or END_STREAM after what is written, then closed, whether the peer has ended or not. */
