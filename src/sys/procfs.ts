@@ -1,0 +1,61 @@
+/** What /proc says of other processes. */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { isSystem } from '../base/errors.ts';
+import { attempt } from './system.ts';
+
+/**
+ * Start time in clock ticks since boot: with it, a pid names one process for ever. Undefined when there is none, or only one that
+ * waits to be reaped.
+ */
+export function startTime(pid: number, proc = '/proc'): bigint | undefined {
+  let stat: string;
+  try {
+    stat = readFileSync(`${proc}/${pid}/stat`, 'utf8');
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+  // The name in field 2 may hold anything, ") " too: fields are counted from its last parenthesis.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const [state] = fields;
+  const started = fields[22 - 3];
+  return started === undefined || state === 'Z' || state === 'X' ? undefined : BigInt(started);
+}
+
+/** @param started start time seen earlier: another process with the same pid is not it */
+export function isAlive(pid: number, started?: bigint): boolean {
+  const now = startTime(pid);
+  return now !== undefined && (started === undefined || now === started);
+}
+
+export interface SocketFd {
+  fd: number;
+  /** as inet_diag and /proc/net know the socket */
+  inode: number;
+}
+
+/** The sockets among a process's descriptors. @throws CulvertError SYSTEM: ENOENT or ESRCH when it is gone, EACCES without ptrace access */
+export function socketFds(pid: number, proc = '/proc'): SocketFd[] {
+  const directory = `${proc}/${pid}/fd`;
+  return attempt(`list sockets of process ${pid}`, () =>
+    readdirSync(directory).flatMap((name) => {
+      const inode = socketInode(`${directory}/${name}`);
+      return inode === undefined ? [] : [{ fd: Number(name), inode }];
+    }),
+  );
+}
+
+function socketInode(link: string): number | undefined {
+  try {
+    const match = /^socket:\[(\d+)\]$/.exec(readlinkSync(link));
+    return match === null ? undefined : Number(match[1]);
+  } catch (error) {
+    // Closed since the directory was read.
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+function isGone(error: unknown): boolean {
+  return isSystem(error, 'ENOENT') || isSystem(error, 'ESRCH');
+}
