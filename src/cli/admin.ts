@@ -3,34 +3,40 @@ import type { AdminRequest, AdminResponse } from '../agent/api.ts';
 import { paths } from '../agent/api.ts';
 import { CulvertError, describe, isSystem } from '../base/errors.ts';
 import { native } from '../sys/native.ts';
-import type { Target } from './targets.ts';
 
 const MAX_PACKET = 1 << 17;
 
+/** Where to ask. */
+export interface Door {
+  /** for messages */
+  node: string | undefined;
+  runDir: string;
+}
+
 /** The socket answers nothing: the agent is down or was never there. */
-function unreachable(target: Target, cause: string): CulvertError {
-  const whose = target.node === undefined ? '' : ` of ${target.node}`;
-  return new CulvertError('AGENT_UNREACHABLE', `ask agent${whose}: ${cause} (${paths.adminSocket(target.runDir)}); is it running?`);
+function unreachable(door: Door, cause: string): CulvertError {
+  const whose = door.node === undefined ? '' : ` of ${door.node}`;
+  return new CulvertError('AGENT_UNREACHABLE', `ask agent${whose}: ${cause} (${paths.adminSocket(door.runDir)}); is it running?`);
 }
 
 /**
  * @param fd goes with the request; stays the caller's
  * @throws CulvertError AGENT_UNREACHABLE, AGENT_REFUSED with the agent's own code and message
  */
-export async function ask<T>(target: Target, request: AdminRequest, options: { fd?: number; timeoutMs?: number } = {}): Promise<T> {
-  const response = JSON.parse(await exchange(target, JSON.stringify(request), options.fd, options.timeoutMs ?? 10_000)) as AdminResponse<T>;
+export async function ask<T>(door: Door, request: AdminRequest, options: { fd?: number; timeoutMs?: number } = {}): Promise<T> {
+  const response = JSON.parse(await exchange(door, JSON.stringify(request), options.fd, options.timeoutMs ?? 10_000)) as AdminResponse<T>;
   if (response.ok) return response.result;
   throw new CulvertError('AGENT_REFUSED', `${response.error.message} (${response.error.code})`, undefined, {
     retryable: response.error.retryable,
   });
 }
 
-async function exchange(target: Target, request: string, fd: number | undefined, timeoutMs: number): Promise<string> {
+async function exchange(door: Door, request: string, fd: number | undefined, timeoutMs: number): Promise<string> {
   return new Promise((resolve, reject) => {
     const parts: Uint8Array[] = [];
     const deadline = setTimeout(() => {
       finish(() => {
-        reject(unreachable(target, `no answer within ${timeoutMs / 1000} s`));
+        reject(unreachable(door, `no answer within ${timeoutMs / 1000} s`));
       });
     }, timeoutMs);
     let connection: ReturnType<typeof native.seqpacketConnect> | undefined;
@@ -40,7 +46,7 @@ async function exchange(target: Target, request: string, fd: number | undefined,
       connection?.close();
     };
     try {
-      connection = native.seqpacketConnect(paths.adminSocket(target.runDir), MAX_PACKET, {
+      connection = native.seqpacketConnect(paths.adminSocket(door.runDir), MAX_PACKET, {
         onPacket(data) {
           parts.push(data.slice(1));
           if (data[0] === 1) {
@@ -51,7 +57,7 @@ async function exchange(target: Target, request: string, fd: number | undefined,
         },
         onClose(error) {
           finish(() => {
-            reject(unreachable(target, error === undefined ? 'it closed the connection without an answer' : describe(error)));
+            reject(unreachable(door, error === undefined ? 'it closed the connection without an answer' : describe(error)));
           });
         },
       });
@@ -59,9 +65,7 @@ async function exchange(target: Target, request: string, fd: number | undefined,
     } catch (error) {
       finish(() => {
         const nobody = isSystem(error, 'ENOENT') || isSystem(error, 'ECONNREFUSED');
-        reject(
-          nobody ? unreachable(target, 'nobody listens') : error instanceof CulvertError ? error : unreachable(target, describe(error)),
-        );
+        reject(nobody ? unreachable(door, 'nobody listens') : error instanceof CulvertError ? error : unreachable(door, describe(error)));
       });
     }
   });

@@ -3,11 +3,10 @@ import { existsSync } from 'node:fs';
 import { CulvertError } from '../base/errors.ts';
 import { findLabs, nodesOf } from '../lab/down.ts';
 import { LabPaths } from '../lab/paths.ts';
+import type { Door } from './admin.ts';
 
-export interface Target {
-  /** undefined for the host's agent, whose name only it knows */
-  node: string | undefined;
-  runDir: string;
+/** The node's name is undefined for the host's agent: only that agent knows it. */
+export interface Target extends Door {
   pinDir: string;
   /** the lab it belongs to */
   lab: LabPaths | undefined;

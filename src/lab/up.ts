@@ -13,6 +13,7 @@ import { serviceAddresses } from './network/addresses.ts';
 import { buildFabric } from './network/fabric.ts';
 import type { LabPaths } from './paths.ts';
 import { startPod } from './pods.ts';
+import { settle } from './settled.ts';
 import { writeState } from './state.ts';
 import { podKey, type Topology } from './topology.ts';
 
@@ -63,6 +64,7 @@ async function build(lab: LabPaths, yaml: string, topology: Topology, say: (line
   }
   await Promise.all(topology.pods.map((pod) => startPod(lab, topology, pod, { onRetry: say })));
   say(`pods: ${topology.pods.map(podKey).join(', ')}`);
+  if (mesh) await settle(lab);
 }
 
 function prepareNode(lab: LabPaths, name: string, index: number, mesh: boolean): void {

@@ -1,0 +1,41 @@
+/** When a lab has come to rest: agents have no pod half-way, and every tunnel knows which pods are captured. */
+import type { PodStatus } from '../agent/api.ts';
+import { ask } from '../cli/admin.ts';
+import { configDump } from '../cli/tunnel-admin.ts';
+import { CulvertError } from '../base/errors.ts';
+import { nodesOf } from './down.ts';
+import type { LabPaths } from './paths.ts';
+import { until } from './until.ts';
+
+/** All pods of all nodes as their agents see them. */
+export async function podStatuses(lab: LabPaths): Promise<PodStatus[]> {
+  return (await Promise.all(nodesOf(lab).map((node) => ask<PodStatus[]>({ node, runDir: lab.node(node).runDir }, { op: 'pods' })))).flat();
+}
+
+/**
+ * Waits until every pod is in the mesh or out of it as `wanted` says, and all tunnels send to it accordingly: a connection made
+ * before that could still take the way of before.
+ * @param wanted undefined: whatever the agents decided
+ */
+export async function settle(lab: LabPaths, wanted?: (pod: PodStatus) => boolean, timeoutMs = 15_000): Promise<PodStatus[]> {
+  return until('the mesh to settle', timeoutMs, async () => {
+    const pods = await podStatuses(lab);
+    const moving = pods.filter((pod) => pod.state === 'pending' || (wanted !== undefined && (pod.state === 'enrolled') !== wanted(pod)));
+    if (moving.length > 0)
+      throw new CulvertError('CHECK_FAILED', moving.map((pod) => `${pod.namespace}/${pod.name} is ${pod.state}: ${pod.reason}`).join('; '));
+    const captured = pods.filter((pod) => pod.state === 'enrolled').map((pod) => pod.uid);
+    for (const node of nodesOf(lab)) {
+      const known = await capturedFor(lab, node);
+      const differs = pods.find((pod) => captured.includes(pod.uid) !== known.has(pod.uid));
+      if (differs !== undefined)
+        throw new CulvertError('CHECK_FAILED', `the tunnel of ${node} does not know yet of ${differs.namespace}/${differs.name}`);
+    }
+    return pods;
+  });
+}
+
+/** Uids of pods to which this node's tunnel sends HBONE. */
+async function capturedFor(lab: LabPaths, node: string): Promise<Set<string>> {
+  const { workloads } = await configDump({ node, runDir: lab.node(node).runDir });
+  return new Set((workloads as { uid: string; protocol: string }[]).filter(({ protocol }) => protocol === 'HBONE').map(({ uid }) => uid));
+}
