@@ -28,6 +28,7 @@ export class EbpfDriver implements RedirectDriver {
   readonly #watches = new Map<bigint, PodWatch>();
   /** removals under way: whoever comes meanwhile waits for them */
   readonly #leaving = new Map<bigint, Promise<void>>();
+  #closed = false;
 
   constructor(installed: Installed, nodeCookie: bigint, log: Logger) {
     this.#installed = installed;
@@ -127,6 +128,8 @@ export class EbpfDriver implements RedirectDriver {
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     this.#events.close();
     for (const watch of this.#watches.values()) watch.close();
     this.#watches.clear();

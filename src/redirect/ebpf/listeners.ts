@@ -2,9 +2,9 @@
  * The tunnel's listeners of one netns in the SOCKHASH. Usually the kernel registers them at listen(2); a listener that was there
  * before the programs is found in the tunnel's process and taken by its fd.
  */
+import { readdirSync, readlinkSync } from 'node:fs';
 import { wire, type Maps } from '../../maps/index.ts';
 import { native, type DiagSocket } from '../../sys/native.ts';
-import { socketFds } from '../../sys/procfs.ts';
 import { runInNetns } from './netns-run.ts';
 import { TUNNEL_PORTS } from './pod-entries.ts';
 
@@ -70,4 +70,21 @@ function register(maps: Maps, cookie: bigint, socket: DiagSocket, fd: number): v
   const number = ((maps.generation.get({ cookie, port }) ?? 0) + 1) >>> 0;
   maps.listeners.set({ cookie, port, slot: number % wire.LISTENER_SLOTS }, BigInt(fd));
   maps.generation.set({ cookie, port }, number);
+}
+
+/** Descriptors of a process that are sockets, with their inodes. Those closed meanwhile are left out. */
+function socketFds(pid: number): { fd: number; inode: number }[] {
+  const dir = `/proc/${pid}/fd`;
+  return readdirSync(dir).flatMap((fd) => {
+    const inode = /^socket:\[(\d+)\]$/.exec(target(`${dir}/${fd}`))?.[1];
+    return inode === undefined ? [] : [{ fd: Number(fd), inode: Number(inode) }];
+  });
+}
+
+function target(link: string): string {
+  try {
+    return readlinkSync(link);
+  } catch {
+    return '';
+  }
 }

@@ -4,6 +4,7 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import { describe } from '../../base/errors.ts';
+import { podState } from '../../maps/index.ts';
 import { native } from '../../sys/native.ts';
 import type { Datapath } from './join.ts';
 import { keptSysctls } from './kept-sysctls.ts';
@@ -34,8 +35,8 @@ export function sweep(path: Datapath, written: Map<bigint, Written>): SweepRepor
     removePodDir(pins, cookie);
   };
   for (const cookie of pinned) {
-    if (podLinkState(pins, cookie) === 'dead' && enrolled.has(cookie)) report.dead.push(cookie);
-    else if (!enrolled.has(cookie)) report.unfinished.push(cookie);
+    if (!enrolled.has(cookie)) report.unfinished.push(cookie);
+    else if (isGone(path, cookie)) report.dead.push(cookie);
   }
   for (const cookie of report.dead) {
     detachPodLink(pins, cookie);
@@ -60,18 +61,49 @@ export function sweep(path: Datapath, written: Map<bigint, Written>): SweepRepor
   return report;
 }
 
+/**
+ * The kernel forgets a link's netns when the netns dies, but also when the link is detached, which is our own first step of leaving.
+ * While draining only the path tells the two apart; without a path the agent, which knows its pods, has to say.
+ */
+function isGone({ pins, maps }: Datapath, cookie: bigint): boolean {
+  if (podLinkState(pins, cookie) !== 'dead') return false;
+  if (maps.pods.get(cookie)?.state !== podState.POD_DRAINING) return true;
+  const netns = maps.identity.get(cookie)?.netns ?? '';
+  return netns !== '' && !useNetns(netns, cookie, () => undefined);
+}
+
 /** The settings of a netns of which only the path is known. Nobody waits for them: an error is logged. */
 function leaveByPath({ pins, maps, log }: Datapath, cookie: bigint): void {
-  const path = maps.identity.get(cookie)?.netns ?? '';
-  if (path === '') return;
+  const netns = maps.identity.get(cookie)?.netns ?? '';
   try {
-    const fd = openSync(path, 'r');
-    try {
-      if (native.netnsCookie(fd) === cookie) takeSettingsBack(fd, keptSysctls(pins, cookie));
-    } finally {
-      closeSync(fd);
-    }
+    if (netns !== '') useNetns(netns, cookie, (fd) => takeSettingsBack(fd, keptSysctls(pins, cookie)));
   } catch (error) {
-    log.warn({ cookie: String(cookie), path, error: describe(error) }, 'undo an unfinished joining');
+    log.warn({ cookie: String(cookie), netns, error: describe(error) }, 'undo an unfinished joining');
+  }
+}
+
+/** @returns false when the path no longer leads to this netns */
+function useNetns(netns: string, cookie: bigint, use: (fd: number) => void): boolean {
+  let fd: number;
+  try {
+    fd = openSync(netns, 'r');
+  } catch {
+    return false;
+  }
+  try {
+    if (!isCookieOf(fd, cookie)) return false;
+    use(fd);
+    return true;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** False also for a file that is no netns: the mount is gone, its mount point is still there. */
+function isCookieOf(fd: number, cookie: bigint): boolean {
+  try {
+    return native.netnsCookie(fd) === cookie;
+  } catch {
+    return false;
   }
 }
