@@ -21,7 +21,7 @@ export interface ReconcilerOptions {
   node: string;
   driver: RedirectDriver;
   zds: Pick<ZdsServer, 'open' | 'provide'>;
-  steps: Pick<Steps, 'run'>;
+  steps: Pick<Steps, 'run' | 'adoptListeners'>;
   openNetns: OpenNetns;
   log: Logger;
   excludedNamespaces: ReadonlySet<string>;
@@ -74,6 +74,11 @@ export class Reconciler {
       if (entry.waitingFor !== undefined || entry.pod.subject.netns?.gone() === true) this.#steer(entry);
     }
     void this.removeLeftovers();
+  }
+
+  /** A tunnel may already serve what our maps do not know it serves. */
+  tunnelConnected(pid: number): void {
+    for (const { pod } of this.registry.all()) this.#o.steps.adoptListeners(pod.subject, pid);
   }
 
   tunnelReady(): void {

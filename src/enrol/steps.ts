@@ -27,7 +27,7 @@ export interface Subject {
 
 export interface StepsOptions {
   driver: RedirectDriver;
-  zds: Pick<ZdsServer, 'add' | 'del' | 'provide'>;
+  zds: Pick<ZdsServer, 'add' | 'del' | 'provide' | 'connections'>;
   annotate: (pod: { uid: string; namespace: string; name: string }, key: string, value: string | undefined) => Promise<void>;
   log: Logger;
   /** longest wait for peers to learn that a pod leaves; ms */
@@ -93,6 +93,19 @@ export class Steps {
     pod.cookie = cookie;
     pod.datapath = state;
     this.#o.zds.provide(workloadOf(pod)); // a tunnel that was told to keep it may be new, and have nothing to keep
+    for (const { peer } of this.#o.zds.connections()) this.adoptListeners(pod, peer.pid);
+  }
+
+  /** For a netns that the tunnel served before our maps were there. One that has a listener is left alone. */
+  adoptListeners(pod: Subject, pid: number): void {
+    if (pod.cookie === undefined || pod.datapath === 'none' || this.#listens(pod.cookie)) return;
+    const fields = { pod: `${pod.namespace}/${pod.name}`, pid };
+    try {
+      const adopted = this.#o.driver.adoptListeners(pod.cookie, pid);
+      if (adopted > 0) this.#o.log.info({ ...fields, adopted }, 'listeners of the tunnel adopted');
+    } catch (error) {
+      this.#o.log.warn({ ...fields, error: describe(error) }, 'listeners of the tunnel not adopted');
+    }
   }
 
   async #zdsAdd(pod: Subject): Promise<void> {

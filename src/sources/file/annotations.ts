@@ -2,8 +2,8 @@
  * The annotations file of one node, written by its agent alone: read once, changed in memory, written whole. Callers that ask
  * while a write is under way share the next one, so a hundred pods enrolled together cost a few fsyncs and not a hundred.
  */
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { readFile } from 'node:fs/promises';
+import { writeAtomically } from '../../base/atomic-file.ts';
 import { CulvertError, isSystem } from '../../base/errors.ts';
 import { annotationsSchema, type AnnotationsDocument } from './schema.ts';
 
@@ -51,7 +51,7 @@ export class AnnotationsFile {
       if (Object.keys(entry).length === 0 || (living !== undefined && !living.has(uid))) delete content[uid];
     }
     try {
-      await writeDurably(this.#path, `${JSON.stringify(content, undefined, 2)}\n`);
+      await writeAtomically(this.#path, `${JSON.stringify(content, undefined, 2)}\n`);
     } catch (error) {
       this.#dirty = true;
       throw new CulvertError('SYSTEM', `write annotations ${this.#path}`, error);
@@ -66,25 +66,5 @@ export class AnnotationsFile {
       // only this agent writes it, atomically: if it is damaged all the same, every pod's annotation is written anew anyway
       return {};
     }
-  }
-}
-
-/** Old content or new, never half of it, and on disk before it resolves. */
-async function writeDurably(path: string, text: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  const temporary = `${path}.tmp`;
-  const file = await open(temporary, 'w', 0o644);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await rename(temporary, path);
-  const directory = await open(dirname(path), 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
   }
 }

@@ -3,12 +3,19 @@
  * with one writer each: lab.json (what the lab gave each pod) and annotations-<node>.json (what that node's agent wrote).
  */
 import { z } from 'zod';
+import { canonicalIp } from '../../state/address.ts';
 
 const texts = z.record(z.string(), z.string());
 /** A name as DNS label: it becomes a file, a device and a host name. */
 const name = z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, 'must be a DNS label: lower case letters, digits and "-"');
 const port = z.int().min(1).max(65535);
-const ip = z.union([z.ipv4(), z.ipv6()], 'must be an IPv4 or IPv6 address');
+/** In one spelling, so that two pods with one address are seen however it is written. */
+const ip = z.string().transform((text, context) => {
+  const canonical = canonicalIp(text);
+  if (canonical !== undefined) return canonical;
+  context.addIssue({ code: 'custom', message: 'must be an IPv4 or IPv6 address' });
+  return z.NEVER;
+});
 
 export const podSchema = z.strictObject({
   name,

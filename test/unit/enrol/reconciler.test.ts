@@ -34,6 +34,7 @@ class World {
   start(): void {
     const { driver } = this;
     const zds = {
+      connections: () => [],
       open: () => { this.zds.push('open'); },
       provide: (w: ZdsWorkload) => { this.zds.push(`provide ${w.uid}${w.netnsFd === undefined ? ' keep' : ''}`); this.set.set(w.uid, w); },
       add: async (w: ZdsWorkload) => {

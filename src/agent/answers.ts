@@ -1,0 +1,63 @@
+/** `status` and `pods`: what the agent knows, in the shapes of api.ts. */
+import { release } from 'node:os';
+import { version } from '../base/version.ts';
+import { reason, summary, type Entry, type PodSummary } from '../enrol/registry.ts';
+import type { Reconciler } from '../enrol/reconciler.ts';
+import type { PodCounters, RedirectDriver } from '../redirect/driver.ts';
+import type { Source } from '../sources/source.ts';
+import type { ZdsServer } from '../zds/server.ts';
+import type { AgentStatus, PodStatus } from './api.ts';
+import type { AgentConfig } from './config.ts';
+
+export const NO_COUNTERS: PodCounters = { outboundRedirected: 0, inboundRedirected: 0, outboundPassed: {}, inboundPassed: {}, dropped: {} };
+
+export interface Known {
+  config: Pick<AgentConfig, 'node' | 'tunnel'>;
+  driver: RedirectDriver;
+  reconciler: Reconciler;
+  zds: Pick<ZdsServer, 'connections'>;
+  source: Pick<Source, 'kind' | 'synced'>;
+}
+
+/** Ready: the source's first word was worked in, and a tunnel is there to take pods. */
+export function statusOf(known: Known): AgentStatus {
+  const { config, driver, reconciler, zds, source } = known;
+  const connections = zds.connections().map(({ id, since }) => ({ id, since: since.toISOString() }));
+  const count = (wanted: PodSummary): number => reconciler.registry.all().filter((entry) => entry.record !== undefined && summary(entry) === wanted).length;
+  return {
+    node: config.node,
+    version,
+    kernel: release(),
+    ready: reconciler.started && connections.length > 0,
+    driver: { name: driver.name, forced: false, reasons: [] },
+    tunnel: { kind: config.tunnel, connections },
+    pods: { enrolled: count('enrolled'), pending: count('pending'), notEnrolled: count('not-enrolled') },
+    source: { kind: source.kind, synced: source.synced() },
+  };
+}
+
+export function podsOf(known: Known): PodStatus[] {
+  return known.reconciler.registry
+    .all()
+    .map((entry) => podOf(known, entry))
+    .sort((a, b) => (`${a.namespace}/${a.name}` < `${b.namespace}/${b.name}` ? -1 : 1));
+}
+
+function podOf({ config, driver }: Known, entry: Entry): PodStatus {
+  const { subject, since } = entry.pod;
+  const { cookie } = subject;
+  return {
+    uid: subject.uid,
+    namespace: subject.namespace,
+    name: subject.name,
+    node: config.node,
+    ips: entry.record?.ips ?? [],
+    netnsCookie: cookie === undefined ? '' : String(cookie),
+    state: summary(entry),
+    datapath: subject.datapath,
+    reason: reason(entry),
+    driver: driver.name,
+    since: since.toISOString(),
+    counters: cookie === undefined || subject.datapath === 'none' ? NO_COUNTERS : driver.counters(cookie),
+  };
+}

@@ -1,0 +1,101 @@
+/** The plugin's door: HTTP over a unix socket that only root may open. Bodies are small JSON objects, errors are JSON too. */
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { dirname } from 'node:path';
+import { z } from 'zod';
+import { CulvertError, describe } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import type { CniAddRequest, CniAddResponse, CniDelRequest } from './api.ts';
+
+export interface CniHandlers {
+  add(request: CniAddRequest): Promise<CniAddResponse>;
+  del(request: CniDelRequest): Promise<void>;
+}
+
+const MAX_BODY = 64 * 1024;
+const name = z.string().min(1).max(253);
+const delSchema = z.object({ containerId: z.string(), netns: z.string(), podNamespace: name, podName: name, podUid: z.string() });
+const addSchema = delSchema.extend({ netns: z.string().startsWith('/'), ifname: z.string().min(1), ips: z.array(z.union([z.ipv4(), z.ipv6()])) });
+
+/** Listening when it resolves. */
+export async function serveCni(path: string, handlers: CniHandlers, log: Logger): Promise<{ close(): Promise<void> }> {
+  mkdirSync(dirname(path), { recursive: true });
+  rmSync(path, { force: true });
+  const server = createServer((request, response) => {
+    answer(request, handlers).then(
+      (body) => { reply(response, 200, body); },
+      (error: unknown) => {
+        const { status, fault } = faultOf(error);
+        log.warn({ url: request.url, ...fault }, 'plugin request failed');
+        reply(response, status, { error: fault });
+      },
+    );
+  });
+  server.keepAliveTimeout = 1; // one request per plugin run
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, resolve);
+    chmodSync(path, 0o600); // bound by now; nobody could have been accepted before this turn ends
+  });
+  return {
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => { resolve(); });
+        server.closeIdleConnections();
+      }),
+  };
+}
+
+async function answer(request: IncomingMessage, handlers: CniHandlers): Promise<object> {
+  if (request.method !== 'POST') throw new HttpFault(405, `method ${request.method ?? ''} is not POST`);
+  if (request.url === '/v1/add') return handlers.add(parse(addSchema, await body(request)));
+  if (request.url === '/v1/del') {
+    await handlers.del(parse(delSchema, await body(request)));
+    return {};
+  }
+  throw new HttpFault(404, `there is no ${request.url ?? ''}`);
+}
+
+async function body(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_BODY) throw new HttpFault(413, `body exceeds ${MAX_BODY} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function parse<S extends z.ZodType>(schema: S, text: string): z.infer<S> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new HttpFault(400, `body is no JSON: ${describe(error)}`);
+  }
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw new HttpFault(400, result.error.issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`).join('; '));
+}
+
+class HttpFault extends Error {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+function faultOf(error: unknown): { status: number; fault: { code: string; message: string; retryable: boolean } } {
+  if (error instanceof HttpFault) return { status: error.status, fault: { code: 'CNI_INPUT', message: error.message, retryable: false } };
+  if (error instanceof CulvertError) return { status: 500, fault: { code: error.code, message: describe(error), retryable: error.retryable } };
+  return { status: 500, fault: { code: 'SYSTEM', message: describe(error), retryable: true } };
+}
+
+function reply(response: ServerResponse, status: number, body: object): void {
+  const text = JSON.stringify(body);
+  response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), connection: 'close' });
+  response.end(text);
+}

@@ -1,0 +1,68 @@
+/** `culvert redirect`: any netns behind the redirect by hand, without pod and without ZDS; mark 0x539 alone proves the tunnel there. */
+import { CulvertError } from '../base/errors.ts';
+import { BY_HAND } from '../enrol/restart.ts';
+import type { EnrolledNetns, RedirectDriver } from '../redirect/driver.ts';
+import type { RedirectStatus } from './api.ts';
+import { NO_COUNTERS } from './answers.ts';
+
+/** Captured connections may take this long to end after `off`. */
+const REMOVE_DEADLINE_MS = 1000;
+
+export class ManualRedirect {
+  readonly #driver: RedirectDriver;
+  readonly #cookieOf: (fd: number) => bigint;
+
+  /** @param cookieOf of an open netns; throws for anything else */
+  constructor(driver: RedirectDriver, cookieOf: (fd: number) => bigint) {
+    this.#driver = driver;
+    this.#cookieOf = cookieOf;
+  }
+
+  /** Active at once: until a tunnel listens there, its connections are refused. @throws NETNS_TAKEN when it is a pod's */
+  async on(netnsFd: number | undefined, flags: { dns?: boolean | undefined; ingressMode?: boolean | undefined }): Promise<RedirectStatus> {
+    const { fd, cookie } = this.#named(netnsFd);
+    this.#notAPods(cookie);
+    const target = { uid: `${BY_HAND}${cookie}`, namespace: '', name: `netns-${cookie}`, netnsFd: fd, netnsPath: '' };
+    await this.#driver.prepare({ ...target, flags: { dns: flags.dns ?? true, ingressMode: flags.ingressMode ?? false, markOnly: true } });
+    this.#driver.activate(cookie);
+    return this.#status(cookie);
+  }
+
+  async off(netnsFd: number | undefined): Promise<RedirectStatus> {
+    const { fd, cookie } = this.#named(netnsFd);
+    if (this.#notAPods(cookie) !== undefined) {
+      this.#driver.drain(cookie);
+      await this.#driver.remove(cookie, fd, REMOVE_DEADLINE_MS);
+    }
+    return this.#status(cookie);
+  }
+
+  show(netnsFd: number | undefined): RedirectStatus {
+    return this.#status(this.#named(netnsFd).cookie);
+  }
+
+  #named(netnsFd: number | undefined): { fd: number; cookie: bigint } {
+    if (netnsFd === undefined) throw new CulvertError('USAGE', 'redirect: no network namespace came with the request');
+    try {
+      return { fd: netnsFd, cookie: this.#cookieOf(netnsFd) };
+    } catch (error) {
+      throw new CulvertError('NETNS_UNKNOWN', 'redirect: what came with the request is no network namespace', error, { retryable: false });
+    }
+  }
+
+  #notAPods(cookie: bigint): EnrolledNetns | undefined {
+    const found = this.#find(cookie);
+    if (found === undefined || found.uid.startsWith(BY_HAND)) return found;
+    throw new CulvertError('NETNS_TAKEN', `redirect: netns ${cookie} belongs to pod ${found.namespace}/${found.name}; its label decides`);
+  }
+
+  #find(cookie: bigint): EnrolledNetns | undefined {
+    return this.#driver.snapshot().find((each) => each.cookie === cookie);
+  }
+
+  #status(cookie: bigint): RedirectStatus {
+    const found = this.#find(cookie);
+    if (found === undefined) return { netnsCookie: String(cookie), datapath: 'none', listeners: [], counters: NO_COUNTERS };
+    return { netnsCookie: String(cookie), datapath: found.state, listeners: this.#driver.listeners(cookie), counters: this.#driver.counters(cookie) };
+  }
+}
