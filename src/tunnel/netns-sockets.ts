@@ -1,20 +1,28 @@
-/** A pod's sockets, made natively inside its netns and adopted by fd: Node's own listen and connect act in the host's netns. */
-import { createServer, Socket, type Server } from 'node:net';
-import { CulvertError, systemCause } from '../base/errors.ts';
+/** A pod's sockets, made natively inside its netns: listeners for everything that the datapath brings, connections as the client. */
+import type { Server, Socket } from 'node:net';
+import { isSystem, systemCause } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { native, type SocketOptions } from '../sys/native.ts';
 import { familyOf, type SocketAddress } from '../state/address.ts';
+import { connect, listen, type ListenOptions } from '../sys/socket.ts';
 import { TUNNEL_MARK } from './ports.ts';
 import { localAddress, type ConnectOptions, type PodSockets } from './sockets.ts';
 
 const BACKLOG = 128;
 const CONNECT_TIMEOUT_MS = 10_000;
-/** Inherited by accepted sockets, so that they cost no system call of their own. */
-const COMMON = { type: 'tcp', mark: TUNNEL_MARK, noDelay: true, keepalive: { idle: 180, interval: 180, count: 9 } } as const;
+/** Set on listeners and inherited by what they accept, so that accepted sockets cost no system call of their own. */
+const COMMON = { mark: TUNNEL_MARK, reuseAddr: true, noDelay: true, keepalive: { idle: 180, interval: 180, count: 9 } } as const;
+
+/** Linux's default range of ephemeral ports. */
+const FIRST_PORT = 32_768;
+const LAST_PORT = 60_999;
+/** Neighbouring ports that are tried before the kernel may search for one. */
+const PORT_TRIES = 8;
 
 export class NetnsSockets implements PodSockets {
   readonly #netnsFd: number;
   readonly #log: Logger;
+  /** Somewhere in the range: two tunnels may serve one pod. */
+  #port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));
 
   /** @param netnsFd stays the caller's, and open until the pod is served no more */
   constructor(netnsFd: number, log: Logger) {
@@ -22,30 +30,31 @@ export class NetnsSockets implements PodSockets {
     this.#log = log;
   }
 
-  listen(port: number, onConnection: (socket: Socket) => void, options: { paused: boolean }): Promise<Server> {
-    const fd = this.#listener(port);
-    const server = createServer({ allowHalfOpen: true, pauseOnConnect: options.paused }, onConnection);
-    return new Promise((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ fd }, BACKLOG, () => {
-        server.off('error', reject);
-        server.on('error', (error) => {
-          this.#log.error({ port, err: error }, 'listener failed'); // EMFILE and the like: the next accept may do
-        });
-        resolve(server);
-      });
+  /** Dual-stack, or IPv4 alone where the netns has no IPv6. */
+  async listen(port: number, onConnection: (socket: Socket) => void, options: { paused: boolean }): Promise<Server> {
+    const common: Omit<ListenOptions, 'family' | 'address'> = { ...COMMON, port, paused: options.paused, reusePort: true, transparent: true, backlog: BACKLOG };
+    let server: Server;
+    try {
+      server = await listen(this.#netnsFd, { ...common, family: 6, address: '::', v6only: false }, onConnection);
+    } catch (error) {
+      if (!isSystem(error, 'EAFNOSUPPORT') && !isSystem(error, 'EADDRNOTAVAIL')) throw error;
+      server = await listen(this.#netnsFd, { ...common, family: 4, address: '0.0.0.0' }, onConnection);
+    }
+    server.on('error', (error) => {
+      this.#log.error({ port, err: error }, 'accept failed'); // EMFILE and the like: the next one may do
     });
+    return server;
   }
 
   async connect({ destination, source }: ConnectOptions): Promise<Socket> {
-    if (source === undefined || source === destination.ip) return this.#connect(destination, undefined);
+    if (source === undefined || source === destination.ip) return this.#connect(destination);
     try {
-      return await this.#connect(destination, source);
+      return await this.#connectAs(source, destination);
     } catch (error) {
       if (systemCause(error).syscall !== 'bind') throw error;
       // Better seen as the pod's own address than not at all; ztunnel does the same.
       this.#log.warn({ source, err: error }, 'client address not kept towards the application');
-      return this.#connect(destination, undefined);
+      return this.#connect(destination);
     }
   }
 
@@ -53,35 +62,33 @@ export class NetnsSockets implements PodSockets {
     return localAddress(socket); // the datapath does not rewrite: the accepted socket's own address is what was dialled
   }
 
-  /** Dual-stack, or IPv4 alone where the netns has no IPv6. */
-  #listener(port: number): number {
-    const options: Omit<SocketOptions, 'family'> = { ...COMMON, reuseAddr: true, reusePort: true, transparent: true, listen: { backlog: BACKLOG } };
-    try {
-      return native.netnsSocket(this.#netnsFd, { ...options, family: 6, v6only: false, bind: { address: '::', port } });
-    } catch (error) {
-      const { systemCode } = systemCause(error);
-      if (systemCode !== 'EAFNOSUPPORT' && systemCode !== 'EADDRNOTAVAIL') throw listenError(port, error);
+  /**
+   * With an address, the port must be final before connect(): the datapath knows our connection by its whole tuple. Left to the
+   * kernel, the search for a free one takes hundreds of microseconds once some thousand connections are in TIME_WAIT; going
+   * through the ports in turn, the next one is all but always free.
+   */
+  async #connectAs(source: string, destination: SocketAddress): Promise<Socket> {
+    for (let tries = 0; tries < PORT_TRIES; tries++) {
+      this.#port = this.#port === LAST_PORT ? FIRST_PORT : this.#port + 1;
+      try {
+        return await this.#connect(destination, { address: source, port: this.#port });
+      } catch (error) {
+        const { systemCode, syscall } = systemCause(error);
+        const taken = systemCode === 'EADDRINUSE' || (systemCode === 'EADDRNOTAVAIL' && syscall === 'connect');
+        if (!taken) throw error;
+      }
     }
-    try {
-      return native.netnsSocket(this.#netnsFd, { ...options, family: 4, bind: { address: '0.0.0.0', port } });
-    } catch (error) {
-      throw listenError(port, error);
-    }
+    return this.#connect(destination, { address: source, port: 0 });
   }
 
-  async #connect(destination: SocketAddress, source: string | undefined): Promise<Socket> {
-    const fd = await native.netnsConnect(this.#netnsFd, {
+  #connect(destination: SocketAddress, source?: { address: string; port: number }): Promise<Socket> {
+    return connect(this.#netnsFd, {
       ...COMMON,
+      type: 'tcp',
       family: familyOf(destination.ip),
-      // The port must be final before connect(): the datapath knows our own connection by its whole tuple.
-      ...(source === undefined ? {} : { transparent: true, freebind: true, source: { address: source, port: 0 } }),
+      ...(source === undefined ? {} : { transparent: true, freebind: true, source }),
       destination: { address: destination.ip, port: destination.port },
       timeoutMs: CONNECT_TIMEOUT_MS,
     });
-    return new Socket({ fd, allowHalfOpen: true, readable: true, writable: true });
   }
-}
-
-function listenError(port: number, error: unknown): CulvertError {
-  return new CulvertError('SYSTEM', `listen on port ${String(port)} in the pod's netns`, error);
 }

@@ -6,7 +6,8 @@ import { closeSync, watch, type FSWatcher } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { CulvertError, describe, isCulvert } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { native, type Seqpacket, type SeqpacketHandlers } from '../sys/native.ts';
+import type { Seqpacket, SeqpacketHandlers } from '../sys/native.ts';
+import { seqpacketConnect } from '../sys/seqpacket.ts';
 import { decodeRequest, encodeAck, encodeHello, MAX_PACKET, type ZdsRequest } from './messages.ts';
 
 const RECONNECT_FIRST_MS = 20;
@@ -21,8 +22,6 @@ export interface ZdsHandler {
 
 export type ConnectSeqpacket = (path: string, maxPacket: number, handlers: SeqpacketHandlers) => Seqpacket;
 
-const connectNative: ConnectSeqpacket = (path, maxPacket, handlers) => native.seqpacketConnect(path, maxPacket, handlers);
-
 export class ZdsClient {
   readonly #path: string;
   readonly #handler: ZdsHandler;
@@ -34,7 +33,7 @@ export class ZdsClient {
   #watcher: FSWatcher | undefined;
   #closed = false;
 
-  constructor(path: string, handler: ZdsHandler, log: Logger, connect: ConnectSeqpacket = connectNative) {
+  constructor(path: string, handler: ZdsHandler, log: Logger, connect: ConnectSeqpacket = seqpacketConnect) {
     this.#path = path;
     this.#handler = handler;
     this.#log = log;
