@@ -18,7 +18,13 @@ export interface LoadOptions {
   /** program names to load; undefined loads all */
   programs?: string[];
 }
-export interface ProgramInfo { fd: number; name: string; section: string; attachType: number; tag: string }
+export interface ProgramInfo {
+  fd: number;
+  name: string;
+  section: string;
+  attachType: number;
+  tag: string;
+}
 export interface LoadedObject {
   programs: ProgramInfo[];
   maps: { name: string; fd: number; type: number; keySize: number; valueSize: number; maxEntries: number }[];
@@ -41,9 +47,16 @@ export interface BpfInfo {
   id: number;
   name: string;
   type: number;
-  /** prog */ tag?: string; mapIds?: number[];
-  /** map */ keySize?: number; valueSize?: number; maxEntries?: number; memlock?: number;
-  /** link */ progId?: number; attachType?: number; cgroupId?: bigint; netnsIno?: number;
+  /** prog */ tag?: string;
+  mapIds?: number[];
+  /** map */ keySize?: number;
+  valueSize?: number;
+  maxEntries?: number;
+  memlock?: number;
+  /** link */ progId?: number;
+  attachType?: number;
+  cgroupId?: bigint;
+  netnsIno?: number;
 }
 export function bpfInfo(fd: number): BpfInfo;
 /** Programs attached to a cgroup for an attach type (BPF_PROG_QUERY, not effective). */
@@ -57,7 +70,12 @@ export function bpfMapDelete(fd: number, key: Uint8Array): boolean;
 /** All entries; value is empty where it cannot be read (SOCKHASH without readable cookie). Survives concurrent change. */
 export function bpfMapDump(fd: number): { key: Uint8Array; value: Uint8Array }[];
 export function bpfPossibleCpus(): number;
-export interface TestRun { retval: number; dataOut: Uint8Array; ctxOut: Uint8Array; duration: number }
+export interface TestRun {
+  retval: number;
+  dataOut: Uint8Array;
+  ctxOut: Uint8Array;
+  duration: number;
+}
 export function bpfTestRun(progFd: number, options: { data?: Uint8Array; ctx?: Uint8Array; repeat?: number }): TestRun;
 /** True when a trivial program of the type may call the helper. */
 export function bpfProbeHelper(progType: number, attachType: number, helper: number): boolean;
@@ -79,12 +97,40 @@ export type NetnsOp =
   | { op: 'sockets'; mark: number; mask: number }
   /** SOCK_DESTROY of the same set; result count */
   | { op: 'sockets-destroy'; mark: number; mask: number };
-export interface Address { address: string; family: 4 | 6; ifindex: number; device: string; scope: number; prefix: number }
-export interface Rule { pref: number; mark: number; mask: number; action: 'lookup' | 'prohibit' | 'blackhole' | 'unreachable' | 'other'; table: number }
+export interface Address {
+  address: string;
+  family: 4 | 6;
+  ifindex: number;
+  device: string;
+  scope: number;
+  prefix: number;
+}
+export interface Rule {
+  pref: number;
+  mark: number;
+  mask: number;
+  action: 'lookup' | 'prohibit' | 'blackhole' | 'unreachable' | 'other';
+  table: number;
+}
 /** destination: "default" or "10.0.0.0/24" */
-export interface Route { type: 'unicast' | 'local' | 'broadcast' | 'multicast' | 'blackhole' | 'unreachable' | 'prohibit' | 'other'; destination: string; device: string; src?: string }
+export interface Route {
+  type: 'unicast' | 'local' | 'broadcast' | 'multicast' | 'blackhole' | 'unreachable' | 'prohibit' | 'other';
+  destination: string;
+  device: string;
+  src?: string;
+}
 /** Never a socket in TIME_WAIT. state: the kernel's TCP_* number */
-export interface DiagSocket { family: 4 | 6; state: number; src: string; sport: number; dst: string; dport: number; mark: number; inode: number; cookie: bigint }
+export interface DiagSocket {
+  family: 4 | 6;
+  state: number;
+  src: string;
+  sport: number;
+  dst: string;
+  dport: number;
+  mark: number;
+  inode: number;
+  cookie: bigint;
+}
 /**
  * One result per op. EEXIST on add and ENOENT/ESRCH on delete are ok. Values: 'addresses' Address[], 'rules' Rule[], 'routes'
  * Route[], 'sysctl-read' string, 'sockets' DiagSocket[], 'sockets-destroy' number.
@@ -120,7 +166,14 @@ export function netnsSocket(netnsFd: number, options: SocketOptions): number;
  * A connected TCP socket of that netns. Non-blocking connect, awaited on the epoll thread. With `source` the socket is bound
  * (IP_BIND_ADDRESS_NO_PORT must not be used: the datapath needs the final tuple before connect). timeoutMs rejects ETIMEDOUT.
  */
-export function netnsConnect(netnsFd: number, options: Omit<SocketOptions, 'bind' | 'listen'> & { source?: { address: string; port: number }; destination: { address: string; port: number }; timeoutMs: number }): Promise<number>;
+export function netnsConnect(
+  netnsFd: number,
+  options: Omit<SocketOptions, 'bind' | 'listen'> & {
+    source?: { address: string; port: number };
+    destination: { address: string; port: number };
+    timeoutMs: number;
+  },
+): Promise<number>;
 /** setsockopt(SOL_SOCKET, SO_MARK) on an fd. */
 export function socketMark(fd: number, mark: number): void;
 export function socketReuseAddr(fd: number): void;
@@ -134,7 +187,11 @@ export function pidfdGetFd(pid: number, fd: number): number;
 export function socketListener(fd: number): { port: number; mark: number; cookie: bigint; transparent: boolean; family: 4 | 6 } | undefined;
 
 // ---- unix SOCK_SEQPACKET with fds
-export interface Peer { pid: number; uid: number; gid: number }
+export interface Peer {
+  pid: number;
+  uid: number;
+  gid: number;
+}
 export interface Seqpacket {
   readonly peer: Peer;
   /** One packet, at most one fd. The sender keeps its fd. Throws EPIPE, EAGAIN (queue full), EMSGSIZE. */
@@ -148,7 +205,12 @@ export interface SeqpacketHandlers {
   onClose(error?: Error): void;
 }
 /** Binds (a stale socket file is removed), listens; maxPacket is the receive buffer. mode: file mode. */
-export function seqpacketListen(path: string, mode: number, maxPacket: number, onConnection: (connection: Seqpacket) => SeqpacketHandlers): { close(): void };
+export function seqpacketListen(
+  path: string,
+  mode: number,
+  maxPacket: number,
+  onConnection: (connection: Seqpacket) => SeqpacketHandlers,
+): { close(): void };
 export function seqpacketConnect(path: string, maxPacket: number, handlers: SeqpacketHandlers): Seqpacket;
 
 // ---- small ones

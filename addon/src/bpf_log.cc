@@ -36,7 +36,8 @@ std::string lastWords(const std::string& log) {
   while (start < log.size()) {
     const size_t end = std::min(log.find('\n', start), log.size());
     const std::string line = log.substr(start, end - start);
-    if (!line.empty() && !line.starts_with("processed ") && !line.starts_with("verification time") && !line.starts_with("stack depth")) last = line;
+    if (!line.empty() && !line.starts_with("processed ") && !line.starts_with("verification time") && !line.starts_with("stack depth"))
+      last = line;
     start = end + 1;
   }
   return last;

@@ -16,7 +16,8 @@ namespace {
 Bytes keyOf(const Napi::Value& value, const MapShape& shape) {
   const Bytes key = bytes(value);
   if (key.size() != shape.keySize)
-    throw SystemError(EINVAL, "bpf(BPF_MAP)", "key of " + std::to_string(key.size()) + " bytes, the map's are " + std::to_string(shape.keySize));
+    throw SystemError(EINVAL, "bpf(BPF_MAP)",
+                      "key of " + std::to_string(key.size()) + " bytes, the map's are " + std::to_string(shape.keySize));
   return key;
 }
 
@@ -38,7 +39,8 @@ void bpfMapUpdate(const Napi::CallbackInfo& info) {
   const Bytes key = keyOf(info[1], shape);
   const Bytes value = bytes(info[2]);
   if (value.size() != shape.valueBytes)
-    throw SystemError(EINVAL, "bpf(BPF_MAP)", "value of " + std::to_string(value.size()) + " bytes, the map's are " + std::to_string(shape.valueBytes));
+    throw SystemError(EINVAL, "bpf(BPF_MAP)",
+                      "value of " + std::to_string(value.size()) + " bytes, the map's are " + std::to_string(shape.valueBytes));
   const uint64_t flags = info[3].IsUndefined() ? 0 : unsignedInteger(info[3]);
   check(bpf_map_update_elem(fd, key.data(), value.data(), flags), "bpf(BPF_MAP_UPDATE_ELEM)");
 }

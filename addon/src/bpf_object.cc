@@ -57,7 +57,8 @@ void requireSameLayout(const bpf_map* map, int pinned, const std::string& path) 
   const std::string have = shape(info.type, info.key_size, info.value_size);
   const std::string want = shape(bpf_map__type(map), bpf_map__key_size(map), bpf_map__value_size(map));
   if (have != want) {
-    throw SystemError(EINVAL, "bpf_map__reuse_fd", "map " + std::string(bpf_map__name(map)) + " pinned at " + path + " is " + have + ", the object wants " + want)
+    throw SystemError(EINVAL, "bpf_map__reuse_fd",
+                      "map " + std::string(bpf_map__name(map)) + " pinned at " + path + " is " + have + ", the object wants " + want)
         .with("map", bpf_map__name(map));
   }
 }
@@ -180,7 +181,8 @@ Napi::Value bpfInstructions(const Napi::CallbackInfo& info) {
   const bpf_object* object = unwrap(info[0]);
   const std::string name = text(info[1]);
   const bpf_program* program = bpf_object__find_program_by_name(object, name.c_str());
-  if (program == nullptr || bpf_program__fd(program) < 0) throw SystemError(ENOENT, "bpf_program__insns", "program " + name + " is not loaded");
+  if (program == nullptr || bpf_program__fd(program) < 0)
+    throw SystemError(ENOENT, "bpf_program__insns", "program " + name + " is not loaded");
   const auto* begin = reinterpret_cast<const uint8_t*>(bpf_program__insns(program));
   return copyBytes(info.Env(), {begin, bpf_program__insn_cnt(program) * sizeof(bpf_insn)});
 }

@@ -29,7 +29,8 @@ Napi::Value bpfProbeHelper(const Napi::CallbackInfo& info) {
       {.code = BPF_JMP | BPF_EXIT, .dst_reg = 0, .src_reg = 0, .off = 0, .imm = 0},
   };
   const LogBuffer log;
-  LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = attach, .log_level = 1, .log_size = LogBuffer::kSize, .log_buf = log.data());
+  LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = attach, .log_level = 1, .log_size = LogBuffer::kSize,
+              .log_buf = log.data());
   const Fd program(bpf_prog_load(type, "culvert_probe", "GPL", code, std::size(code), &options));
   if (program.valid()) return Napi::Boolean::New(info.Env(), true);
   const int error = errno;

@@ -62,7 +62,8 @@ void setRodata(bpf_object* object, const Napi::Object& values) {
     if (place == places.end()) throw SystemError(ENOENT, "bpf_map__initial_value", "no constant " + name + " in .rodata");
     const uint64_t value = wideValue(entry.second);
     const auto [offset, width] = place->second;
-    if (width > sizeof value || size_t{offset} + width > size || !fits(value, width)) throw SystemError(ERANGE, "bpf_map__set_initial_value", "constant " + name);
+    if (width > sizeof value || size_t{offset} + width > size || !fits(value, width))
+      throw SystemError(ERANGE, "bpf_map__set_initial_value", "constant " + name);
     std::memcpy(data.data() + offset, &value, width);
   }
   if (data.empty()) return;

@@ -51,15 +51,18 @@ void readFamily(Netlink& netlink, int family, MarkFilter filter, std::vector<Dia
   mnl_attr_put(request.header(), INET_DIAG_REQ_BYTECODE, sizeof filterCode, &filterCode);
 
   const size_t before = sockets.size();
-  netlink.dump(request, "SOCK_DIAG_BY_FAMILY", [&] { sockets.resize(before); }, [&](const nlmsghdr* header) {
-    const auto* message = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
-    DiagSocket socket{message->id, message->idiag_family, message->idiag_state, 0, message->idiag_inode};
-    for (const nlattr* attribute : Attributes(header, sizeof(inet_diag_msg))) {
-      if (mnl_attr_get_type(attribute) == INET_DIAG_MARK && mnl_attr_get_payload_len(attribute) >= 4) socket.mark = mnl_attr_get_u32(attribute);
-    }
-    // An AF_INET6 dump may hold AF_INET sockets on some kernels; each must be counted once.
-    if (message->idiag_family == family && (socket.mark & filter.mask) == filter.mark) sockets.push_back(socket);
-  });
+  netlink.dump(
+      request, "SOCK_DIAG_BY_FAMILY", [&] { sockets.resize(before); },
+      [&](const nlmsghdr* header) {
+        const auto* message = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
+        DiagSocket socket{message->id, message->idiag_family, message->idiag_state, 0, message->idiag_inode};
+        for (const nlattr* attribute : Attributes(header, sizeof(inet_diag_msg))) {
+          if (mnl_attr_get_type(attribute) == INET_DIAG_MARK && mnl_attr_get_payload_len(attribute) >= 4)
+            socket.mark = mnl_attr_get_u32(attribute);
+        }
+        // An AF_INET6 dump may hold AF_INET sockets on some kernels; each must be counted once.
+        if (message->idiag_family == family && (socket.mark & filter.mask) == filter.mark) sockets.push_back(socket);
+      });
 }
 
 std::vector<DiagSocket> readSockets(Netlink& netlink, MarkFilter filter) {

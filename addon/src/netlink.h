@@ -51,7 +51,8 @@ class Netlink {
 class Attributes {
  public:
   Attributes(const nlmsghdr* header, size_t fixedPart)
-      : begin_(static_cast<const char*>(mnl_nlmsg_get_payload_offset(header, fixedPart))), end_(static_cast<const char*>(mnl_nlmsg_get_payload_tail(header))) {}
+      : begin_(static_cast<const char*>(mnl_nlmsg_get_payload_offset(header, fixedPart))),
+        end_(static_cast<const char*>(mnl_nlmsg_get_payload_tail(header))) {}
 
   class Iterator {
    public:

@@ -20,7 +20,8 @@ namespace culvert {
 
 namespace {
 
-constexpr int kGroups[] = {RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE};
+constexpr int kGroups[] = {RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_RULE,
+                           RTNLGRP_IPV6_RULE,   RTNLGRP_IPV4_ROUTE,  RTNLGRP_IPV6_ROUTE};
 /** Messages read in one turn; the rest wait in the kernel, and if they do not fit there, that is an 'overflow'. */
 constexpr int kPerTurn = 256;
 
@@ -29,7 +30,8 @@ Fd subscribe() {
   sockaddr_nl address{};
   address.nl_family = AF_NETLINK;
   check(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), "bind", "netlink");
-  for (const int group : kGroups) check(setsockopt(socket.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group), "setsockopt", "NETLINK_ADD_MEMBERSHIP");
+  for (const int group : kGroups)
+    check(setsockopt(socket.get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group), "setsockopt", "NETLINK_ADD_MEMBERSHIP");
   return socket;
 }
 
@@ -74,7 +76,8 @@ struct Watching {
       if (length < 0 && errno == EINTR) continue;
       if (length < 0) break;
       auto left = static_cast<unsigned>(length);
-      for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
+      for (const auto* header = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(header, left);
+           header = NLMSG_NEXT(header, left)) {
         if (const char* subject = subjectOf(header->nlmsg_type); subject != nullptr) subjects.insert(subject);
       }
     }

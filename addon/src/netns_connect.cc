@@ -88,7 +88,8 @@ struct Connecting {
 
 void await(const std::shared_ptr<Connecting>& connecting) {
   const auto left = std::chrono::ceil<milliseconds>(connecting->deadline - Clock::now());
-  connecting->watch = connecting->reactor->watch(connecting->socket.get(), EPOLLOUT, [connecting](Napi::Env env, uint32_t) { connecting->arrived(env); });
+  connecting->watch =
+      connecting->reactor->watch(connecting->socket.get(), EPOLLOUT, [connecting](Napi::Env env, uint32_t) { connecting->arrived(env); });
   connecting->timer = connecting->reactor->after(std::max(left, milliseconds(0)), [connecting](Napi::Env env) { connecting->late(env); });
 }
 
@@ -99,7 +100,8 @@ Napi::Value netnsConnect(const Napi::CallbackInfo& info) {
   const auto arguments = info[1].As<Napi::Object>();
   auto connecting = std::make_shared<Connecting>(Reactor::of(info.Env()), Napi::Promise::Deferred::New(info.Env()));
   connecting->options = SocketOptions::read(arguments);
-  if (const Napi::Value source = arguments.Get("source"); !source.IsUndefined()) connecting->options.bind = endpointOf(source.As<Napi::Object>());
+  if (const Napi::Value source = arguments.Get("source"); !source.IsUndefined())
+    connecting->options.bind = endpointOf(source.As<Napi::Object>());
   connecting->destination = endpointOf(arguments.Get("destination").As<Napi::Object>());
   connecting->deadline = Clock::now() + milliseconds(unsignedInteger(arguments.Get("timeoutMs")));
   if (netnsFd != netns::kOwn) connecting->netns = Fd::duplicate(netnsFd);

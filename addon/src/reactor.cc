@@ -69,7 +69,8 @@ void Reactor::start(Napi::Env env) {
   control(epoll_.get(), EPOLL_CTL_ADD, stop_.get(), kStop, EPOLLIN);
   control(epoll_.get(), EPOLL_CTL_ADD, alarm_.get(), kAlarm, EPOLLIN);
   const auto name = Napi::String::New(env, "culvert");
-  if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, callJs, &call_) != napi_ok) throw Napi::Error::New(env);
+  if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, callJs, &call_) != napi_ok)
+    throw Napi::Error::New(env);
   napi_unref_threadsafe_function(env, call_);
 
   sigset_t all;
@@ -79,7 +80,8 @@ void Reactor::start(Napi::Env env) {
   thread_ = std::thread([this] { serve(); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   // Registered after the thread-safe function, so it runs before Node takes that one down under our thread.
-  napi_add_env_cleanup_hook(env, [](void* self) { static_cast<Reactor*>(self)->stop(); }, this);
+  napi_add_env_cleanup_hook(
+      env, [](void* self) { static_cast<Reactor*>(self)->stop(); }, this);
 }
 
 Reactor::~Reactor() { stop(); }

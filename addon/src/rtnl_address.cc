@@ -45,9 +45,11 @@ std::vector<Address> readAddresses(Netlink& netlink) {
     if (body->ifa_family != AF_INET && body->ifa_family != AF_INET6) return;
     std::string address = localAddress(header, body->ifa_family);
     if (address.empty()) return;
-    addresses.push_back({std::move(address), body->ifa_family == AF_INET ? 4 : 6, body->ifa_index, {}, body->ifa_scope, body->ifa_prefixlen});
+    addresses.push_back(
+        {std::move(address), body->ifa_family == AF_INET ? 4 : 6, body->ifa_index, {}, body->ifa_scope, body->ifa_prefixlen});
   };
-  netlink.dump(request, "RTM_GETADDR", [&] { addresses.clear(); }, visit);
+  netlink.dump(
+      request, "RTM_GETADDR", [&] { addresses.clear(); }, visit);
 
   std::map<uint32_t, std::string> names;
   for (Address& address : addresses) {

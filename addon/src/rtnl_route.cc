@@ -100,9 +100,11 @@ std::vector<Route> readRoutes(Netlink& netlink, int family, uint32_t table) {
   std::vector<Route> routes;
   Netlink::Request request(RTM_GETROUTE, 0);
   request.body<rtmsg>()->rtm_family = static_cast<uint8_t>(family);
-  netlink.dump(request, "RTM_GETROUTE", [&] { routes.clear(); }, [&](const nlmsghdr* header) {
-    if (auto route = readRoute(header, family, table)) routes.push_back(std::move(*route));
-  });
+  netlink.dump(
+      request, "RTM_GETROUTE", [&] { routes.clear(); },
+      [&](const nlmsghdr* header) {
+        if (auto route = readRoute(header, family, table)) routes.push_back(std::move(*route));
+      });
   for (Route& route : routes) {
     char name[IF_NAMESIZE] = {};
     if (route.interface != 0 && if_indextoname(route.interface, name) != nullptr) route.device = name;
@@ -136,7 +138,8 @@ const char* typeName(uint8_t type) {
 Operation routeOperation(const Napi::Object& op) {
   const bool add = flag(op, "add");
   const Napi::Value source = op.Get("src");
-  const LocalDefault route = {familyOf(integer(op.Get("family"))), unsignedInteger(op.Get("table")), text(op.Get("device")), source.IsUndefined() ? "" : text(source)};
+  const LocalDefault route = {familyOf(integer(op.Get("family"))), unsignedInteger(op.Get("table")), text(op.Get("device")),
+                              source.IsUndefined() ? "" : text(source)};
   return [route, add](NetnsSession& session) -> Render {
     changeRoute(session.route(), route, add);
     return nullptr;

@@ -71,10 +71,11 @@ std::vector<Rule> readRules(Netlink& netlink, int family) {
     if (header->nlmsg_type != RTM_NEWRULE) return;
     const auto* body = static_cast<const fib_rule_hdr*>(mnl_nlmsg_get_payload(header));
     if (body->family != family) return;
-    rules.push_back({family, attributeU32(header, FRA_PRIORITY, 0), attributeU32(header, FRA_FWMARK, 0), attributeU32(header, FRA_FWMASK, 0), body->action,
-                     attributeU32(header, FRA_TABLE, body->table)});
+    rules.push_back({family, attributeU32(header, FRA_PRIORITY, 0), attributeU32(header, FRA_FWMARK, 0),
+                     attributeU32(header, FRA_FWMASK, 0), body->action, attributeU32(header, FRA_TABLE, body->table)});
   };
-  netlink.dump(request, "RTM_GETRULE", [&] { rules.clear(); }, visit);
+  netlink.dump(
+      request, "RTM_GETRULE", [&] { rules.clear(); }, visit);
   return rules;
 }
 

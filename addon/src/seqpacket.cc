@@ -81,7 +81,8 @@ void SeqpacketConnection::open(const Napi::Object& handlers) {
   onClose_ = Napi::Persistent(handlers.Get("onClose").As<Napi::Function>());
   onPacket_ = Napi::Persistent(handlers.Get("onPacket").As<Napi::Function>());
   if (!socket_.valid()) return finish(std::nullopt);
-  watch_ = reactor_->watch(socket_.get(), interest(), [self = shared_from_this()](Napi::Env env, uint32_t events) { self->ready(env, events); });
+  watch_ =
+      reactor_->watch(socket_.get(), interest(), [self = shared_from_this()](Napi::Env env, uint32_t events) { self->ready(env, events); });
 }
 
 void SeqpacketConnection::close() {
@@ -181,9 +182,8 @@ void SeqpacketConnection::finish(std::optional<SystemError> error) {
   auto onClose = std::make_shared<Napi::FunctionReference>(std::move(onClose_));
   onClose_ = Napi::FunctionReference();
   onPacket_.Reset();
-  reactor_->soon([onClose, error = std::move(error)](Napi::Env env) {
-    onClose->Call({error ? error->toJs(env).Value() : env.Undefined()});
-  });
+  reactor_->soon(
+      [onClose, error = std::move(error)](Napi::Env env) { onClose->Call({error ? error->toJs(env).Value() : env.Undefined()}); });
 }
 
 }  // namespace culvert

@@ -29,7 +29,9 @@ sockaddr_un addressOf(const std::string& path) {
   return address;
 }
 
-int connectTo(const Fd& socket, const sockaddr_un& address) { return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address); }
+int connectTo(const Fd& socket, const sockaddr_un& address) {
+  return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+}
 
 /** Removes what a dead listener left. A live one answers, is left alone, and bind() then says EADDRINUSE. */
 void removeStale(const std::string& path, const sockaddr_un& address) {
@@ -114,7 +116,8 @@ Napi::Value seqpacketListen(const Napi::CallbackInfo& info) {
   listener->maxPacket = unsignedInteger(info[2]);
   listener->bind(unsignedInteger(info[1]));
   listener->onConnection = Napi::Persistent(info[3].As<Napi::Function>());
-  listener->watch = listener->reactor->watch(listener->socket.get(), EPOLLIN, [listener](Napi::Env env, uint32_t) { listener->ready(env); });
+  listener->watch =
+      listener->reactor->watch(listener->socket.get(), EPOLLIN, [listener](Napi::Env env, uint32_t) { listener->ready(env); });
   auto handle = Napi::Object::New(info.Env());
   handle.Set("close", function(info.Env(), "close", [listener](const Napi::CallbackInfo&) { listener->close(); }));
   return handle;

@@ -29,7 +29,9 @@ Value option(int fd, int level, int name, const char* what) {
   return value;
 }
 
-void setOption(int fd, int name, int value, const char* what) { check(setsockopt(fd, SOL_SOCKET, name, &value, sizeof value), "setsockopt", what); }
+void setOption(int fd, int name, int value, const char* what) {
+  check(setsockopt(fd, SOL_SOCKET, name, &value, sizeof value), "setsockopt", what);
+}
 
 using Naming = int (*)(int, sockaddr*, socklen_t*);
 
@@ -64,7 +66,9 @@ bool isTcpListener(int fd) {
 
 }  // namespace
 
-void socketMark(const Napi::CallbackInfo& info) { setOption(integer(info[0]), SO_MARK, static_cast<int>(unsignedInteger(info[1])), "SO_MARK"); }
+void socketMark(const Napi::CallbackInfo& info) {
+  setOption(integer(info[0]), SO_MARK, static_cast<int>(unsignedInteger(info[1])), "SO_MARK");
+}
 
 void socketReuseAddr(const Napi::CallbackInfo& info) { setOption(integer(info[0]), SO_REUSEADDR, 1, "SO_REUSEADDR"); }
 
@@ -95,7 +99,8 @@ Napi::Value socketListener(const Napi::CallbackInfo& info) {
   const int fd = integer(info[0]);
   if (!isTcpListener(fd)) return info.Env().Undefined();
   const bool v6 = option<int>(fd, SOL_SOCKET, SO_DOMAIN, "SO_DOMAIN") == AF_INET6;
-  const int transparent = v6 ? option<int>(fd, SOL_IPV6, IPV6_TRANSPARENT, "IPV6_TRANSPARENT") : option<int>(fd, SOL_IP, IP_TRANSPARENT, "IP_TRANSPARENT");
+  const int transparent =
+      v6 ? option<int>(fd, SOL_IPV6, IPV6_TRANSPARENT, "IPV6_TRANSPARENT") : option<int>(fd, SOL_IP, IP_TRANSPARENT, "IP_TRANSPARENT");
   auto listener = Napi::Object::New(info.Env());
   listener.Set("port", portOf(nameOf(fd, getsockname, "getsockname")));
   listener.Set("mark", option<uint32_t>(fd, SOL_SOCKET, SO_MARK, "SO_MARK"));

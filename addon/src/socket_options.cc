@@ -49,7 +49,9 @@ void setKeepalive(const Fd& socket, const Keepalive& keepalive) {
 
 }  // namespace
 
-Endpoint endpointOf(const Napi::Object& object) { return {text(object.Get("address")), static_cast<uint16_t>(unsignedInteger(object.Get("port")))}; }
+Endpoint endpointOf(const Napi::Object& object) {
+  return {text(object.Get("address")), static_cast<uint16_t>(unsignedInteger(object.Get("port")))};
+}
 
 SocketOptions SocketOptions::read(const Napi::Object& object) {
   SocketOptions options{};
@@ -81,7 +83,8 @@ Fd makeSocket(const SocketOptions& options) {
   if (options.keepalive) setKeepalive(socket, *options.keepalive);
   if (options.bind) {
     const SocketAddress address = SocketAddress::parse(options.family, options.bind->address, options.bind->port);
-    check(::bind(socket.get(), address.get(), address.length), "bind", options.bind->address + " port " + std::to_string(options.bind->port));
+    check(::bind(socket.get(), address.get(), address.length), "bind",
+          options.bind->address + " port " + std::to_string(options.bind->port));
   }
   if (options.backlog) check(::listen(socket.get(), *options.backlog), "listen");
   return socket;

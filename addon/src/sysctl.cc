@@ -21,7 +21,8 @@ std::string fileOf(std::string path) {
   if (path.starts_with(root)) path.erase(0, root.size());
   // With a slash in it, dots belong to interface names.
   if (path.find('/') == std::string::npos) std::replace(path.begin(), path.end(), '.', '/');
-  if (!path.starts_with("net/") || path.find("..") != std::string::npos) throw SystemError(EINVAL, "open", "sysctl " + path + " is not one of a network namespace");
+  if (!path.starts_with("net/") || path.find("..") != std::string::npos)
+    throw SystemError(EINVAL, "open", "sysctl " + path + " is not one of a network namespace");
   return std::string(root) + path;
 }
 

@@ -19,7 +19,10 @@ export function cgroup2Mount(mountinfo = readFileSync('/proc/self/mountinfo', 'u
     if (root === '/') return unescaped(point);
     part = point;
   }
-  const cause = part === undefined ? 'no file system of type cgroup2 is mounted; mount one with "mount -t cgroup2 none /sys/fs/cgroup"' : `${part} shows only a part of it; mount the host's`;
+  const cause =
+    part === undefined
+      ? 'no file system of type cgroup2 is mounted; mount one with "mount -t cgroup2 none /sys/fs/cgroup"'
+      : `${part} shows only a part of it; mount the host's`;
   throw new CulvertError('CGROUP_ROOT', `find cgroup v2: ${cause}`);
 }
 
@@ -52,7 +55,10 @@ export function removeCgroup(path: string, children: string[] = []): void {
     try {
       rmdirSync(each);
     } catch (error) {
-      if (!isSystem(error, 'ENOENT')) attempt(`remove cgroup ${each}`, () => { throw error; });
+      if (!isSystem(error, 'ENOENT'))
+        attempt(`remove cgroup ${each}`, () => {
+          throw error;
+        });
     }
   }
 }

@@ -40,7 +40,9 @@ function load(env: NodeJS.ProcessEnv = process.env): Native {
   }
   const asset = executableAsset('culvert.node');
   if (asset !== undefined) {
-    const addon = attempts.try('asset culvert.node', () => open(unpack('culvert.node', asset, cacheRoots(env), (root, error) => attempts.note(root, error))));
+    const addon = attempts.try('asset culvert.node', () =>
+      open(unpack('culvert.node', asset, cacheRoots(env), (root, error) => attempts.note(root, error))),
+    );
     if (addon !== undefined) return addon;
   }
   throw attempts.error('build it with `make addon`, name it in CULVERT_ADDON, and install libelf1 and libmnl0 where it is used');

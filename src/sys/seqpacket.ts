@@ -9,7 +9,11 @@ const MODE = 0o600;
  * Listens at a path; a dead listener's file is replaced. Packets longer than maxPacket arrive truncated, and say so.
  * @throws CulvertError SYSTEM; EADDRINUSE while another process listens there
  */
-export function seqpacketListen(path: string, maxPacket: number, onConnection: (connection: Seqpacket) => SeqpacketHandlers): { close(): void } {
+export function seqpacketListen(
+  path: string,
+  maxPacket: number,
+  onConnection: (connection: Seqpacket) => SeqpacketHandlers,
+): { close(): void } {
   return attempt(`listen on ${path}`, () => native.seqpacketListen(path, MODE, maxPacket, onConnection));
 }
 

@@ -53,7 +53,8 @@ function requirePrivate(parent: string, directory: string): void {
     if (!stat.isDirectory()) throw new Error(`${path} is no directory`);
     if (stat.uid !== process.getuid?.() && stat.uid !== 0) throw new Error(`${path} belongs to uid ${String(stat.uid)}`);
     const sticky = path === parent && (stat.mode & 0o1000) !== 0;
-    if ((stat.mode & 0o022) !== 0 && !sticky) throw new Error(`${path} can be written by others (mode ${(stat.mode & 0o7777).toString(8)})`);
+    if ((stat.mode & 0o022) !== 0 && !sticky)
+      throw new Error(`${path} can be written by others (mode ${(stat.mode & 0o7777).toString(8)})`);
   }
 }
 
