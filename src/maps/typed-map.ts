@@ -36,11 +36,12 @@ export class TypedMap<N extends TypedMapName> {
   }
 
   /**
-   * For `listeners` the value written is a socket's fd, the one read the socket's cookie. A per-CPU map is only written by programs.
+   * For `listeners` the value written is a socket's fd, the one read the socket's cookie. In a per-CPU map, whose values are read as
+   * their sum, the first CPU gets the value and the others get zero.
    * @throws CulvertError MAP_FULL; SYSTEM with EEXIST or ENOENT when the flag forbids it
    */
   set(key: KeyOf<N>, value: ValueOf<N>, flags: number = Update.any): void {
-    this.#do('update', () => native.bpfMapUpdate(this.fd, this.#encodeKey(key), encode(this.#value, value as never), flags));
+    this.#do('update', () => native.bpfMapUpdate(this.fd, this.#encodeKey(key), this.#encodeValue(value), flags));
   }
 
   /** @returns false when the key was absent */
@@ -72,6 +73,14 @@ export class TypedMap<N extends TypedMapName> {
 
   #encodeKey(key: KeyOf<N>): Uint8Array {
     return encode(this.#key, key as never);
+  }
+
+  #encodeValue(value: ValueOf<N>): Uint8Array {
+    const bytes = encode(this.#value, value as never);
+    if (!this.#perCpu) return bytes;
+    const all = new Uint8Array(bytes.length * native.bpfPossibleCpus());
+    all.set(bytes);
+    return all;
   }
 
   #decodeValue(bytes: Uint8Array): ValueOf<N> {

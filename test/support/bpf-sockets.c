@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * System calls on sockets, one per line of stdin, for tests that need what Node does not offer: MPTCP, SO_BINDTODEVICE, marks,
+ * connected UDP, v4-mapped destinations. Answers "errno" or "0 value...". Nothing waits longer than the milliseconds given.
+ *
+ *   socket 4|6 tcp|udp|mptcp        -> fd          set FD LEVEL NAME INT
+ *   get FD LEVEL NAME               -> int         device FD NAME
+ *   bind FD ADDR PORT                              connect FD ADDR PORT MS
+ *   listen FD                                      accept FD MS              -> fd addr port
+ *   name FD -> addr port                           peer FD                   -> addr port
+ *   send FD TEXT                                   recv FD MS                -> text
+ *   sendto FD ADDR PORT TEXT                       recvfrom FD MS            -> addr port text
+ *   cookie (of the network namespace)              close FD
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define SO_NETNS_COOKIE_ 71
+#define IPPROTO_MPTCP_ 262
+#define WORDS 6
+
+static int failed(void)
+{
+	printf("%d\n", errno);
+	return 0;
+}
+
+static int done(int result)
+{
+	if (result < 0)
+		return failed();
+	printf("0\n");
+	return 0;
+}
+
+static socklen_t end_of(const char *text, const char *port, struct sockaddr_storage *out)
+{
+	struct sockaddr_in *v4 = (void *)out;
+	struct sockaddr_in6 *v6 = (void *)out;
+
+	memset(out, 0, sizeof(*out));
+	if (strchr(text, ':')) {
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons(atoi(port));
+		inet_pton(AF_INET6, text, &v6->sin6_addr);
+		return sizeof(*v6);
+	}
+	v4->sin_family = AF_INET;
+	v4->sin_port = htons(atoi(port));
+	inet_pton(AF_INET, text, &v4->sin_addr);
+	return sizeof(*v4);
+}
+
+static const char *text_of(const struct sockaddr_storage *end)
+{
+	static char out[80];
+	char ip[64];
+	const struct sockaddr_in *v4 = (const void *)end;
+	const struct sockaddr_in6 *v6 = (const void *)end;
+
+	if (end->ss_family == AF_INET6)
+		snprintf(out, sizeof(out), "%s %d", inet_ntop(AF_INET6, &v6->sin6_addr, ip, sizeof(ip)), ntohs(v6->sin6_port));
+	else
+		snprintf(out, sizeof(out), "%s %d", inet_ntop(AF_INET, &v4->sin_addr, ip, sizeof(ip)), ntohs(v4->sin_port));
+	return out;
+}
+
+static int wait_for(int fd, short what, const char *ms)
+{
+	struct pollfd p = { .fd = fd, .events = what };
+	int ready = poll(&p, 1, atoi(ms));
+
+	if (ready == 0)
+		errno = ETIMEDOUT;
+	return ready > 0 ? 0 : -1;
+}
+
+static int do_connect(int fd, const char *ip, const char *port, const char *ms)
+{
+	struct sockaddr_storage to;
+	socklen_t length = end_of(ip, port, &to), size = sizeof(int);
+	int error = 0;
+
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	if (connect(fd, (void *)&to, length) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return -1;
+	if (wait_for(fd, POLLOUT, ms) < 0)
+		return -1;
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	errno = error;
+	return error ? -1 : 0;
+}
+
+static int run(char **w, int n)
+{
+	struct sockaddr_storage end;
+	socklen_t length = sizeof(end);
+	int fd = n > 1 ? atoi(w[1]) : -1, value = 0;
+	char data[512];
+	ssize_t got;
+
+	if (!strcmp(w[0], "socket")) {
+		int type = !strcmp(w[2], "udp") ? SOCK_DGRAM : SOCK_STREAM;
+
+		fd = socket(*w[1] == '6' ? AF_INET6 : AF_INET, type | SOCK_CLOEXEC, !strcmp(w[2], "mptcp") ? IPPROTO_MPTCP_ : 0);
+		return fd < 0 ? failed() : printf("0 %d\n", fd);
+	}
+	if (!strcmp(w[0], "cookie")) {
+		unsigned long long cookie = 0;
+
+		fd = socket(AF_INET, SOCK_DGRAM, 0);
+		length = sizeof(cookie);
+		value = getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE_, &cookie, &length);
+		close(fd);
+		return value < 0 ? failed() : printf("0 %llu\n", cookie);
+	}
+	if (!strcmp(w[0], "set")) {
+		value = strtoul(w[4], NULL, 0);
+		return done(setsockopt(fd, atoi(w[2]), atoi(w[3]), &value, sizeof(value)));
+	}
+	if (!strcmp(w[0], "get")) {
+		length = sizeof(value);
+		if (getsockopt(fd, atoi(w[2]), atoi(w[3]), &value, &length) < 0)
+			return failed();
+		return printf("0 %u\n", value);
+	}
+	if (!strcmp(w[0], "device"))
+		return done(setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, w[2], strlen(w[2])));
+	if (!strcmp(w[0], "bind")) {
+		length = end_of(w[2], w[3], &end);
+		return done(bind(fd, (void *)&end, length));
+	}
+	if (!strcmp(w[0], "connect"))
+		return done(do_connect(fd, w[2], w[3], w[4]));
+	if (!strcmp(w[0], "listen"))
+		return done(listen(fd, 128));
+	if (!strcmp(w[0], "accept")) {
+		if (wait_for(fd, POLLIN, w[2]) < 0 || (fd = accept4(fd, (void *)&end, &length, SOCK_CLOEXEC)) < 0)
+			return failed();
+		return printf("0 %d %s\n", fd, text_of(&end));
+	}
+	if (!strcmp(w[0], "name") || !strcmp(w[0], "peer")) {
+		if ((*w[0] == 'n' ? getsockname(fd, (void *)&end, &length) : getpeername(fd, (void *)&end, &length)) < 0)
+			return failed();
+		return printf("0 %s\n", text_of(&end));
+	}
+	if (!strcmp(w[0], "send"))
+		return done(send(fd, w[2], strlen(w[2]), MSG_NOSIGNAL));
+	if (!strcmp(w[0], "sendto")) {
+		length = end_of(w[2], w[3], &end);
+		return done(sendto(fd, w[4], strlen(w[4]), MSG_NOSIGNAL, (void *)&end, length));
+	}
+	if (!strcmp(w[0], "recv") || !strcmp(w[0], "recvfrom")) {
+		memset(&end, 0, sizeof(end));
+		if (wait_for(fd, POLLIN, w[2]) < 0 || (got = recvfrom(fd, data, sizeof(data) - 1, 0, (void *)&end, &length)) < 0)
+			return failed();
+		data[got] = 0;
+		return w[0][4] ? printf("0 %s %s\n", text_of(&end), data) : printf("0 %s\n", data);
+	}
+	if (!strcmp(w[0], "close"))
+		return done(close(fd));
+	errno = ENOSYS;
+	return failed();
+}
+
+int main(void)
+{
+	static char line[1024];
+	char *words[WORDS];
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	while (fgets(line, sizeof(line), stdin)) {
+		int n = 0;
+
+		for (char *w = strtok(line, " \n"); w && n < WORDS; w = strtok(NULL, " \n"))
+			words[n++] = w;
+		if (n)
+			run(words, n);
+	}
+	return 0;
+}
