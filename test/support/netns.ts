@@ -71,6 +71,12 @@ export function cgroup2Root(): string {
   throw new Error('cgroup v2 is not mounted');
 }
 
+async function batch(options: string[], commands: string[]): Promise<string> {
+  const child = run('ip', [...options, '-batch', '-']);
+  child.child.stdin?.end(`${commands.join('\n')}\n`);
+  return (await child).stdout;
+}
+
 export class TestNode {
   readonly prefix: string;
   /** network namespace of the node: the bridge lives here */
@@ -115,10 +121,13 @@ export class TestNode {
     await this.ipIn(`${this.prefix}-node`, ...commands);
   }
 
-  async ipIn(netnsName: string, ...commands: string[]): Promise<string> {
-    const child = run('ip', ['-n', netnsName, '-batch', '-']);
-    child.child.stdin?.end(`${commands.join('\n')}\n`);
-    return (await child).stdout;
+  ipIn(netnsName: string, ...commands: string[]): Promise<string> {
+    return batch(['-n', netnsName], commands);
+  }
+
+  /** The same with `ip -6`, which rules and route flushes need. */
+  ip6In(netnsName: string, ...commands: string[]): Promise<string> {
+    return batch(['-6', '-n', netnsName], commands);
   }
 
   /** A pod: netns with lo and eth0, default routes to the node. */

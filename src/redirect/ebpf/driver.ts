@@ -85,7 +85,7 @@ export class EbpfDriver implements RedirectDriver {
   adoptListeners(cookie: bigint, pid: number): number {
     const watch = this.#watches.get(cookie);
     if (watch === undefined) throw new CulvertError('NETNS_UNKNOWN', `adopt listeners in netns ${cookie}: it is not prepared`);
-    return adoptListeners(this.#path.maps, cookie, watch.netnsFd, pid);
+    return adoptListeners(this.#path.maps, cookie, watch.netns, pid);
   }
 
   hboneAccepted(cookie: bigint): number {

@@ -5,6 +5,7 @@
 import { renameSync } from 'node:fs';
 import { CulvertError, systemCause } from '../../base/errors.ts';
 import { mapsOf, pinnedMaps, type Maps } from '../../maps/index.ts';
+import { isBpffs } from '../../sys/bpffs.ts';
 import { native, type LoadedObject } from '../../sys/native.ts';
 import { LOOKUP_PROGRAM } from './attach-points.ts';
 import { dropCgroupLinks, ensureCgroupLinks, isPinnedProgram, programOf, type LinkReport } from './cgroup-links.ts';
@@ -36,8 +37,6 @@ export interface Installed {
   report: LinkReport & { podLinksUpdated: number; leftovers: string[] };
   close(): void;
 }
-
-const BPFFS_MAGIC = 0xcafe4a11n;
 
 /**
  * @throws CulvertError PIN_FOREIGN another instance's pins, untouched; PIN_BUSY another agent on them; MAP_LAYOUT pins of another
@@ -92,7 +91,7 @@ function makePinDir(dir: string): void {
   } catch (error) {
     throw new CulvertError('SYSTEM', `make pin directory ${dir}`, error);
   }
-  if (native.statfsType(dir) !== BPFFS_MAGIC) throw new CulvertError('KERNEL_UNSUPPORTED', `use pin directory ${dir}: it is not on bpffs`);
+  if (!isBpffs(dir)) throw new CulvertError('KERNEL_UNSUPPORTED', `use pin directory ${dir}: it is not on bpffs`);
 }
 
 /** Without the sections of constants and the storages of sockets, which belong to the programs. */

@@ -2,6 +2,7 @@
 import { CulvertError, describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { podState, type Maps } from '../../maps/index.ts';
+import { Netns } from '../../sys/netns.ts';
 import type { PodTarget } from '../driver.ts';
 import { keptSysctls, rememberSysctls } from './kept-sysctls.ts';
 import { inspectNetns, takeSettingsBack } from './netns-settings.ts';
@@ -27,13 +28,14 @@ export function joinNetns(path: Datapath, cookie: bigint, pod: PodTarget): PodWa
   const { pins, maps } = path;
   const undo: (() => void)[] = [];
   try {
-    const view = inspectNetns(pod.netnsFd);
+    const netns = Netns.adopt(pod.netnsFd, String(cookie));
+    const view = inspectNetns(netns);
     undo.push(() => removePodDir(pins, cookie));
     rememberSysctls(pins, cookie, view);
     undo.push(() => removeEntries(maps, cookie, written));
     maps.identity.set(cookie, identityOf(pod));
     const written = nothingWritten();
-    undo.push(() => takeSettingsBack(pod.netnsFd, keptSysctls(pins, cookie)));
+    undo.push(() => takeSettingsBack(netns, keptSysctls(pins, cookie)));
     const watch = new PodWatch(cookie, pod.netnsFd, written, maps, path.log);
     undo.push(() => watch.close());
     watch.sync(view);

@@ -3,10 +3,9 @@
  * sockets' packets stay in the pod by them; `prohibit` after everything else that concerns packets, so none gets out in the clear.
  */
 import { podState, wire, type Maps } from '../../maps/index.ts';
-import type { DiagSocket } from '../../sys/native.ts';
+import { Netns } from '../../sys/netns.ts';
 import type { Datapath } from './join.ts';
 import { keptSysctls } from './kept-sysctls.ts';
-import { runInNetns } from './netns-run.ts';
 import { takeSettingsBack } from './netns-settings.ts';
 import { removeByAddress, removeEntries, type Written } from './pod-entries.ts';
 import { detachPodLink, removePodDir } from './pod-link.ts';
@@ -28,8 +27,9 @@ export async function leaveNetns(path: Datapath, cookie: bigint, written: Writte
   detachPodLink(pins, cookie);
   removeByAddress(maps, cookie, written);
   if (netnsFd !== undefined) {
-    await endMarkedSockets(netnsFd, deadlineMs);
-    takeSettingsBack(netnsFd, keptSysctls(pins, cookie));
+    const netns = Netns.adopt(netnsFd, String(cookie));
+    await endMarkedSockets(netns, deadlineMs);
+    takeSettingsBack(netns, keptSysctls(pins, cookie));
   }
   removeEntries(maps, cookie, written);
   removePodDir(pins, cookie);
@@ -41,14 +41,14 @@ function markDraining(maps: Maps, cookie: bigint): void {
   if (pod?.state === podState.POD_ACTIVE) maps.pods.set(cookie, { ...pod, state: podState.POD_DRAINING });
 }
 
-async function endMarkedSockets(netnsFd: number, deadlineMs: number): Promise<void> {
+async function endMarkedSockets(netns: Netns, deadlineMs: number): Promise<void> {
   const deadline = performance.now() + deadlineMs;
   for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
-    const sockets = runInNetns<DiagSocket[]>(netnsFd, { op: 'sockets', ...marked }).filter((s) => s.state !== TCP_LISTEN);
+    const sockets = netns.run({ op: 'sockets', ...marked }).filter((s) => s.state !== TCP_LISTEN);
     if (sockets.length === 0) return;
     const left = deadline - performance.now();
     if (left <= 0) break;
     await new Promise((resolve) => setTimeout(resolve, Math.min(pause, left)));
   }
-  runInNetns<number>(netnsFd, { op: 'sockets-destroy', ...marked });
+  netns.run({ op: 'sockets-destroy', ...marked });
 }

@@ -2,10 +2,10 @@
  * The tunnel's listeners of one netns in the SOCKHASH. Usually the kernel registers them at listen(2); a listener that was there
  * before the programs is found in the tunnel's process and taken by its fd.
  */
-import { readdirSync, readlinkSync } from 'node:fs';
 import { wire, type Maps } from '../../maps/index.ts';
 import { native, type DiagSocket } from '../../sys/native.ts';
-import { runInNetns } from './netns-run.ts';
+import type { Netns } from '../../sys/netns.ts';
+import { socketFds } from '../../sys/procfs.ts';
 import { TUNNEL_PORTS } from './pod-entries.ts';
 
 const TCP_LISTEN = 10;
@@ -29,8 +29,8 @@ function slotsOf(maps: Maps, cookie: bigint, port: number): bigint[] {
  * @returns how many were taken
  * @throws the system's error when the process cannot be looked into (EPERM without ptrace access, ESRCH)
  */
-export function adoptListeners(maps: Maps, cookie: bigint, netnsFd: number, pid: number): number {
-  const unknown = new Map(unregistered(maps, cookie, netnsFd).map((s) => [s.inode, s]));
+export function adoptListeners(maps: Maps, cookie: bigint, netns: Netns, pid: number): number {
+  const unknown = new Map(unregistered(maps, cookie, netns).map((s) => [s.inode, s]));
   if (unknown.size === 0) return 0;
   let taken = 0;
   for (const { fd: theirs, inode } of socketFds(pid)) {
@@ -39,7 +39,8 @@ export function adoptListeners(maps: Maps, cookie: bigint, netnsFd: number, pid:
     const fd = native.pidfdGetFd(pid, theirs);
     try {
       // the process may have closed it and opened another since: ask the socket itself
-      if (native.socketListener(fd)?.cookie === cookie && native.socketListener(fd)?.port === socket.sport) {
+      const listener = native.socketListener(fd);
+      if (listener?.cookie === cookie && listener.port === socket.sport) {
         register(maps, cookie, socket, fd);
         taken++;
       }
@@ -52,10 +53,8 @@ export function adoptListeners(maps: Maps, cookie: bigint, netnsFd: number, pid:
 }
 
 /** Listeners with the tunnel's mark, or the one we gave to 15001, that the map lacks. Oldest first. */
-function unregistered(maps: Maps, cookie: bigint, netnsFd: number): DiagSocket[] {
-  const found = [wire.MARK_TUNNEL, wire.MARK_LOCAL].flatMap((mark) =>
-    runInNetns<DiagSocket[]>(netnsFd, { op: 'sockets', mark, mask: wire.MARK_MASK }),
-  );
+function unregistered(maps: Maps, cookie: bigint, netns: Netns): DiagSocket[] {
+  const found = [wire.MARK_TUNNEL, wire.MARK_LOCAL].flatMap((mark) => netns.run({ op: 'sockets', mark, mask: wire.MARK_MASK }));
   const ports: readonly number[] = TUNNEL_PORTS;
   return found
     .filter((s) => s.state === TCP_LISTEN && ports.includes(s.sport) && !slotsOf(maps, cookie, s.sport).includes(s.cookie))
@@ -70,21 +69,4 @@ function register(maps: Maps, cookie: bigint, socket: DiagSocket, fd: number): v
   const number = ((maps.generation.get({ cookie, port }) ?? 0) + 1) >>> 0;
   maps.listeners.set({ cookie, port, slot: number % wire.LISTENER_SLOTS }, BigInt(fd));
   maps.generation.set({ cookie, port }, number);
-}
-
-/** Descriptors of a process that are sockets, with their inodes. Those closed meanwhile are left out. */
-function socketFds(pid: number): { fd: number; inode: number }[] {
-  const dir = `/proc/${pid}/fd`;
-  return readdirSync(dir).flatMap((fd) => {
-    const inode = /^socket:\[(\d+)\]$/.exec(target(`${dir}/${fd}`))?.[1];
-    return inode === undefined ? [] : [{ fd: Number(fd), inode: Number(inode) }];
-  });
-}
-
-function target(link: string): string {
-  try {
-    return readlinkSync(link);
-  } catch {
-    return '';
-  }
 }

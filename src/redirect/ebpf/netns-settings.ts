@@ -3,9 +3,10 @@
  * touched. The rules come first and go last: a packet with our mark that finds no route meets `prohibit`, it never leaves in the clear.
  * That holds for IPv6 also while no device has an IPv6 address: the rules are there wherever the kernel speaks IPv6.
  */
+import { CulvertError } from '../../base/errors.ts';
 import { wire } from '../../maps/index.ts';
-import { native, type Address, type NetnsOp } from '../../sys/native.ts';
-import { refusal, valueOf } from './netns-run.ts';
+import { native, type Address, type NetnsOp, type NetnsResult, type Route, type Rule } from '../../sys/native.ts';
+import type { Netns } from '../../sys/netns.ts';
 
 /** Set to 1 while enrolled. The app's child socket inherits the mark; the kernel's socket-less RST keeps it. */
 export const SYSCTLS = ['net/ipv4/tcp_fwmark_accept', 'net/ipv4/fwmark_reflect', 'net/ipv6/fwmark_reflect'] as const;
@@ -13,20 +14,6 @@ const LO_IPV6_OFF = 'net/ipv6/conf/lo/disable_ipv6';
 const READ = [...SYSCTLS, LO_IPV6_OFF];
 
 type Family = 4 | 6;
-
-/** What the addon answers to `rules` and `routes`, as far as we look. */
-interface Rule {
-  pref: number;
-  mark: number;
-  mask: number;
-  action: string;
-  table: number;
-}
-interface Route {
-  src?: string;
-  device?: string;
-  type?: string;
-}
 
 /** A netns as read in one entry of it. */
 export interface NetnsView {
@@ -52,15 +39,19 @@ const inspectOps: NetnsOp[] = [
 ];
 
 /** @throws CulvertError SYSTEM */
-export function inspectNetns(netnsFd: number): NetnsView {
-  const results = native.netnsRun(netnsFd, inspectOps, true);
-  const value = <T>(index: number): T => valueOf<T>(results[index], inspectOps[index] as NetnsOp);
+export function inspectNetns(netns: Netns): NetnsView {
+  const results = native.netnsRun(netns.fd, inspectOps, true);
+  const value = <T>(index: number): T => {
+    const result = results[index];
+    if (result?.ok === true) return result.value as T;
+    throw refusal(netns, inspectOps[index], result);
+  };
   const addresses = value<Address[]>(0);
   const sysctls = new Map<string, string>();
   READ.forEach((path, i) => {
     const result = results[i + 1];
     if (result?.ok === true) sysctls.set(path, String(result.value).trim());
-    else if (result?.code !== 'ENOENT') throw refusal(result, inspectOps[i + 1] as NetnsOp);
+    else if (result?.code !== 'ENOENT') throw refusal(netns, inspectOps[i + 1], result);
   });
   const view: NetnsView = { addresses, sysctls, ipv6: sysctls.has(LO_IPV6_OFF), present: { rules: [], routes: [] } };
   for (const family of families(view)) {
@@ -101,17 +92,17 @@ export function missingSettings(view: NetnsView): NetnsOp[] {
  * @param keep sysctls that were set before us
  * @throws CulvertError SYSTEM naming the first step that was refused
  */
-export function takeSettingsBack(netnsFd: number, keep: ReadonlySet<string>): void {
+export function takeSettingsBack(netns: Netns, keep: ReadonlySet<string>): void {
   const ops: NetnsOp[] = [
     ...SYSCTLS.filter((path) => !keep.has(path)).map((path): NetnsOp => ({ op: 'sysctl', path, value: '0' })),
     ...FAMILIES.map((family) => route(false, family)),
     ...FAMILIES.map((family) => rule(false, family, 'lookup')),
     ...FAMILIES.map((family) => rule(false, family, 'prohibit')),
   ];
-  const results = native.netnsRun(netnsFd, ops, true);
+  const results = native.netnsRun(netns.fd, ops, true);
   ops.forEach((op, i) => {
     const result = results[i];
-    if (result?.ok !== true && !NO_IPV6.includes(result?.code ?? '')) throw refusal(result, op);
+    if (result?.ok !== true && !NO_IPV6.includes(result?.code ?? '')) throw refusal(netns, op, result);
   });
 }
 
@@ -140,4 +131,12 @@ function route(add: boolean, family: Family, src?: string): NetnsOp {
 
 function families(view: { ipv6: boolean }): Family[] {
   return view.ipv6 ? [4, 6] : [4];
+}
+
+/** "add rule in netns 4711: EPERM" */
+function refusal(netns: Netns, op: NetnsOp | undefined, result: NetnsResult | undefined): CulvertError {
+  const verb = op !== undefined && 'add' in op && !op.add ? 'delete' : 'set or read';
+  const detail = result?.ok === false ? result : undefined;
+  const message = `${verb} ${op?.op ?? ''} in netns ${netns.name}`;
+  return new CulvertError('SYSTEM', `${message}: ${detail?.code ?? 'not done'}`, detail === undefined ? undefined : Object.assign(new Error(detail.code), detail));
 }

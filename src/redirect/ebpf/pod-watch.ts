@@ -5,19 +5,18 @@
  *
  * The subscription keeps the netns alive, as the fd does: the agent must call `remove` for a pod that is gone.
  */
-import { closeSync, openSync } from 'node:fs';
 import { describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { Maps } from '../../maps/index.ts';
 import { native } from '../../sys/native.ts';
-import { runAll } from './netns-run.ts';
+import { Netns } from '../../sys/netns.ts';
 import { inspectNetns, missingSettings, type NetnsView } from './netns-settings.ts';
 import { writeAddresses, type Written } from './pod-entries.ts';
 
 export class PodWatch {
   readonly cookie: bigint;
-  /** our own fd of the netns: the caller's is valid during its call only */
-  readonly netnsFd: number;
+  /** our own fd of it: the caller's is valid during its call only */
+  readonly netns: Netns;
   readonly written: Written;
   /** settings that had to be put back since the agent started */
   restored = 0;
@@ -34,11 +33,11 @@ export class PodWatch {
     this.written = written;
     this.#maps = maps;
     this.#log = log;
-    this.netnsFd = openSync(`/proc/self/fd/${netnsFd}`, 'r');
+    this.netns = Netns.open(`/proc/self/fd/${netnsFd}`);
     try {
-      this.#subscription = native.netnsWatch(this.netnsFd, () => this.#schedule());
+      this.#subscription = native.netnsWatch(this.netns.fd, () => this.#schedule());
     } catch (error) {
-      closeSync(this.netnsFd);
+      this.netns.close();
       throw error;
     }
   }
@@ -48,10 +47,10 @@ export class PodWatch {
    * @param view the netns as just read
    * @returns how many settings were missing though no address changed: somebody took them away
    */
-  sync(view: NetnsView = inspectNetns(this.netnsFd)): number {
+  sync(view: NetnsView = inspectNetns(this.netns)): number {
     writeAddresses(this.#maps, this.cookie, this.written, view.addresses);
     const missing = missingSettings(view);
-    runAll(this.netnsFd, missing);
+    if (missing.length > 0) this.netns.runAll(missing);
     const addresses = [...this.written.own].join();
     const sameAddresses = addresses === this.#addresses;
     this.#addresses = addresses;
@@ -64,7 +63,7 @@ export class PodWatch {
     this.#closed = true;
     if (this.#pending !== undefined) clearImmediate(this.#pending);
     this.#subscription.close();
-    closeSync(this.netnsFd);
+    this.netns.close();
   }
 
   /** Several notifications of one change are one reading. */

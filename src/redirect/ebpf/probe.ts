@@ -5,6 +5,7 @@
 import { dirname } from 'node:path';
 import { closeSync, openSync } from 'node:fs';
 import { describe } from '../../base/errors.ts';
+import { isBpffs } from '../../sys/bpffs.ts';
 import { native } from '../../sys/native.ts';
 import { CGROUP_PROGRAMS, ProgType, SK_LOOKUP_ATTACH } from './attach-points.ts';
 import type { Constants } from './constants.ts';
@@ -34,7 +35,6 @@ export interface ProbeOptions {
   nodeNetns: string;
 }
 
-const BPFFS_MAGIC = 0xcafe4a11n;
 const CGROUP2_MAGIC = 0x63677270n;
 
 /** enum bpf_func_id */
@@ -62,7 +62,7 @@ export function probeEbpf(o: ProbeOptions): EbpfProbe {
     return nodeCookie !== 0n;
   });
   check('cgroup v2', true, `${o.cgroupRoot} is not a cgroup v2 directory`, () => native.statfsType(o.cgroupRoot) === CGROUP2_MAGIC);
-  check('bpffs', true, `${o.pinDir} is not on a mounted bpffs`, () => native.statfsType(existing(o.pinDir)) === BPFFS_MAGIC);
+  check('bpffs', true, `${o.pinDir} is not on a mounted bpffs`, () => isBpffs(existing(o.pinDir)));
   check('connect hooks', true, 'cgroup connect hooks cannot tell the netns', () => addrHelper(CGROUP_PROGRAMS.connect4, Helper.netnsCookie));
   check('connect marks', true, 'cgroup connect hooks cannot set a mark', () => addrHelper(CGROUP_PROGRAMS.connect4, Helper.setsockopt));
   check('sk_lookup', true, 'no sk_lookup programs', () => native.bpfProbeHelper(ProgType.skLookup, SK_LOOKUP_ATTACH, Helper.skAssign));

@@ -2,10 +2,9 @@
  * What earlier runs of this instance left: netns that died while no agent looked, joinings that never finished, entries without an
  * owner. Runs once at start, before anything is enrolled. What belongs to a living enrolled netns is left alone.
  */
-import { closeSync, openSync } from 'node:fs';
-import { describe } from '../../base/errors.ts';
+import { describe, isCulvert } from '../../base/errors.ts';
 import { podState } from '../../maps/index.ts';
-import { native } from '../../sys/native.ts';
+import { Netns } from '../../sys/netns.ts';
 import type { Datapath } from './join.ts';
 import { keptSysctls } from './kept-sysctls.ts';
 import { takeSettingsBack } from './netns-settings.ts';
@@ -76,34 +75,21 @@ function isGone({ pins, maps }: Datapath, cookie: bigint): boolean {
 function leaveByPath({ pins, maps, log }: Datapath, cookie: bigint): void {
   const netns = maps.identity.get(cookie)?.netns ?? '';
   try {
-    if (netns !== '') useNetns(netns, cookie, (fd) => takeSettingsBack(fd, keptSysctls(pins, cookie)));
+    if (netns !== '') useNetns(netns, cookie, (open) => takeSettingsBack(open, keptSysctls(pins, cookie)));
   } catch (error) {
     log.warn({ cookie: String(cookie), netns, error: describe(error) }, 'undo an unfinished joining');
   }
 }
 
 /** @returns false when the path no longer leads to this netns */
-function useNetns(netns: string, cookie: bigint, use: (fd: number) => void): boolean {
-  let fd: number;
+function useNetns(path: string, cookie: bigint, use: (netns: Netns) => void): boolean {
   try {
-    fd = openSync(netns, 'r');
-  } catch {
-    return false;
-  }
-  try {
-    if (!isCookieOf(fd, cookie)) return false;
-    use(fd);
+    using netns = Netns.open(path);
+    if (netns.cookie !== cookie) return false;
+    use(netns);
     return true;
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** False also for a file that is no netns: the mount is gone, its mount point is still there. */
-function isCookieOf(fd: number, cookie: bigint): boolean {
-  try {
-    return native.netnsCookie(fd) === cookie;
-  } catch {
-    return false;
+  } catch (error) {
+    if (isCulvert(error, 'NETNS_GONE')) return false;
+    throw error;
   }
 }
