@@ -28,9 +28,9 @@ export interface ZdsAck {
   error: string;
 }
 
-/** @param version 1 is the only one there is */
-export function encodeHello(version: number = Version.V1): Uint8Array {
-  return bounded('hello', toBinary(ZdsHelloSchema, create(ZdsHelloSchema, { version })));
+/** Version 1, the only one there is. */
+export function encodeHello(): Uint8Array {
+  return bounded('hello', toBinary(ZdsHelloSchema, create(ZdsHelloSchema, { version: Version.V1 })));
 }
 
 /** @returns the version offered; a higher one than ours is the caller's to judge. @throws ZDS_PROTOCOL */

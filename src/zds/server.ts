@@ -72,7 +72,7 @@ export class ZdsServer {
     if (workload.netnsFd === undefined) return;
     for (const tunnel of this.#tunnels) {
       if (!tunnel.kept.delete(workload.uid)) continue;
-      tunnel.connection.request(this.#addOf(workload)).then(
+      tunnel.connection.request(this.#addOf(workload.uid)).then(
         (ack) => { this.#logNack(tunnel, workload, ack); },
         (error: unknown) => { this.#options.log.warn({ uid: workload.uid, error: describe(error) }, 'ZDS add after keep failed'); },
       );
@@ -88,7 +88,7 @@ export class ZdsServer {
     for (;;) {
       const tunnel = this.#newest();
       if (tunnel === undefined) throw new CulvertError('ZDS_NO_TUNNEL', `add pod ${name(workload)} to the tunnel: none is connected`);
-      const ack = await this.#answer(tunnel, this.#addOf(workload));
+      const ack = await this.#answer(tunnel, this.#addOf(workload.uid));
       if (ack === 'dropped') continue; // the one before it is the newest now
       if (tunnel !== this.#newest()) continue; // a newer one has greeted meanwhile; to repeat an add is harmless
       if (ack !== undefined && ack.error !== '') throw new CulvertError('ZDS_NACK', `add pod ${name(workload)} to the tunnel: ${ack.error}`);
@@ -143,13 +143,12 @@ export class ZdsServer {
     this.#options.onTunnel?.(connection.peer);
     // a Map's iteration reaches what is added during it, and what is deleted no longer
     for (const workload of this.#workloads.values()) {
-      const current = (): ZdsWorkload | undefined => this.#workloads.get(workload.uid);
+      const { uid } = workload;
       const ack = await connection.request(() => {
-        const now = current();
-        if (now === undefined) return undefined;
-        if (now.netnsFd !== undefined) return this.#addOf(now)();
-        tunnel.kept.add(now.uid);
-        return { request: { kind: 'keep', uid: now.uid } };
+        if (this.#workloads.get(uid)?.netnsFd !== undefined) return this.#addOf(uid)();
+        if (!this.#workloads.has(uid)) return undefined;
+        tunnel.kept.add(uid);
+        return { request: { kind: 'keep', uid } };
       });
       this.#logNack(tunnel, workload, ack); // the tunnel retries by itself: the snapshot goes on
     }
@@ -176,11 +175,12 @@ export class ZdsServer {
     }
   }
 
-  #addOf(workload: ZdsWorkload): LateRequest {
+  #addOf(uid: string): LateRequest {
     return () => {
-      // the fd of a pod that was deleted while this waited may be another file's by now
-      if (this.#workloads.get(workload.uid) !== workload || workload.netnsFd === undefined) return undefined;
-      return { request: { kind: 'add', uid: workload.uid, workload: workload.info }, netnsFd: workload.netnsFd };
+      // as it is when its turn comes: the fd of a pod that was deleted meanwhile may be another file's by now
+      const now = this.#workloads.get(uid);
+      if (now?.netnsFd === undefined) return undefined;
+      return { request: { kind: 'add', uid, workload: now.info }, netnsFd: now.netnsFd };
     };
   }
 

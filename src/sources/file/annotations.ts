@@ -4,14 +4,17 @@
  */
 import { readFile } from 'node:fs/promises';
 import { writeAtomically } from '../../base/atomic-file.ts';
-import { CulvertError, isSystem } from '../../base/errors.ts';
-import { annotationsSchema, type AnnotationsDocument } from './schema.ts';
+import { CulvertError } from '../../base/errors.ts';
+import { annotationsSchema } from './schema.ts';
+
+/** Annotations by pod uid. */
+type Content = Map<string, Record<string, string>>;
 
 export class AnnotationsFile {
   readonly #path: string;
   /** @returns uids that still exist; entries of others are dropped when the file is written */
   readonly #living: () => ReadonlySet<string> | undefined;
-  #content: Promise<AnnotationsDocument> | undefined;
+  #content: Promise<Content> | undefined;
   /** true while memory holds what no finished or running write has */
   #dirty = false;
   #writing: Promise<void> = Promise.resolve();
@@ -25,15 +28,16 @@ export class AnnotationsFile {
   /** Durable when it resolves. @throws SYSTEM when the file can't be written; the change is kept and goes with the next write */
   async set(uid: string, key: string, value: string | undefined): Promise<void> {
     const content = await (this.#content ??= this.#read());
-    const entry = content[uid] ?? {};
+    const entry = content.get(uid) ?? {};
     if (entry[key] !== value) {
-      content[uid] = value === undefined ? Object.fromEntries(Object.entries(entry).filter(([other]) => other !== key)) : { ...entry, [key]: value };
+      const others = Object.fromEntries(Object.entries(entry).filter(([other]) => other !== key));
+      content.set(uid, value === undefined ? others : { ...others, [key]: value });
       this.#dirty = true;
     }
     return this.#dirty ? this.#flush(content) : this.#writing;
   }
 
-  #flush(content: AnnotationsDocument): Promise<void> {
+  #flush(content: Content): Promise<void> {
     this.#next ??= this.#writing
       .catch(() => undefined) // its callers were told
       .then(() => {
@@ -45,26 +49,23 @@ export class AnnotationsFile {
     return this.#next;
   }
 
-  async #write(content: AnnotationsDocument): Promise<void> {
+  async #write(content: Content): Promise<void> {
     const living = this.#living();
-    for (const [uid, entry] of Object.entries(content)) {
-      if (Object.keys(entry).length === 0 || (living !== undefined && !living.has(uid))) delete content[uid];
-    }
+    for (const [uid, entry] of content) if (Object.keys(entry).length === 0 || living?.has(uid) === false) content.delete(uid);
     try {
-      await writeAtomically(this.#path, `${JSON.stringify(content, undefined, 2)}\n`);
+      await writeAtomically(this.#path, `${JSON.stringify(Object.fromEntries(content), undefined, 2)}\n`);
     } catch (error) {
       this.#dirty = true;
       throw new CulvertError('SYSTEM', `write annotations ${this.#path}`, error);
     }
   }
 
-  async #read(): Promise<AnnotationsDocument> {
+  async #read(): Promise<Content> {
     try {
-      return annotationsSchema.parse(JSON.parse(await readFile(this.#path, 'utf8')));
-    } catch (error) {
-      if (isSystem(error, 'ENOENT')) return {};
-      // only this agent writes it, atomically: if it is damaged all the same, every pod's annotation is written anew anyway
-      return {};
+      return new Map(Object.entries(annotationsSchema.parse(JSON.parse(await readFile(this.#path, 'utf8')))));
+    } catch {
+      // not there yet. Damaged can't happen to a file with one, atomic writer; and if, every annotation is written anew at start
+      return new Map();
     }
   }
 }

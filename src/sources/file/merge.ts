@@ -101,7 +101,7 @@ function build(mesh: MeshDocument, lab: LabDocument, annotations: AnnotationsDoc
   for (const pod of mesh.pods) {
     const given = lab.pods[`${pod.namespace}/${pod.name}`];
     if (given === undefined) continue; // no uid yet: nothing can be said about it
-    const written: Record<string, string> = Object.assign({}, ...annotations.map((document) => document[given.uid] ?? {}));
+    const written = annotations.reduce<Record<string, string>>((all, document) => ({ ...all, ...document[given.uid] }), {});
     pods.set(given.uid, {
       uid: given.uid,
       namespace: pod.namespace,

@@ -40,7 +40,7 @@ describe('enrolment policy', () => {
   it('never enrols what cannot be or is excluded, and always says why', () => {
     const arbitrary = fc.record({
       hostNetwork: fc.boolean(),
-      phase: fc.constantFrom('Pending', 'Running', 'Succeeded', 'Failed') as fc.Arbitrary<PolicyPod['phase']>,
+      phase: fc.constantFrom<PolicyPod['phase'][]>('Pending', 'Running', 'Succeeded', 'Failed'),
       sidecar: fc.boolean(),
       excluded: fc.boolean(),
       podMode: mode,

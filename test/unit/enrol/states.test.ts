@@ -157,7 +157,7 @@ describe('pod states', () => {
         model.acked = datapath === 'active' || datapath === 'draining';
         model.active = datapath === 'active';
         model.annotated = annotated;
-        const first = afterRestart(datapath as Parameters<typeof afterRestart>[0], wanted, annotated);
+        const first = afterRestart(datapath, wanted, annotated);
         if (datapath === 'active' && wanted) expect(first.actions).toEqual(['reconcile']);
         model.enter(first);
         play(model, stimuli);

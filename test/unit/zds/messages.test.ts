@@ -35,6 +35,7 @@ describe('ZDS messages', () => {
         const { error } = decodeResponse(packet);
         expect(Buffer.from(text).toString().startsWith(error)).toBe(true);
       }),
+      { numRuns: 20 },
     );
     expect(encodeAck('é'.repeat(2000)).length).toBeGreaterThan(MAX_PACKET - 2);
   });
