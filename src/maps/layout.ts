@@ -2,9 +2,9 @@
  * Types and constants of the layout that C and TypeScript share. The facts are in layout.gen.ts, generated from the object's BTF;
  * here they become types, so that a renamed field in C is a type error.
  */
-import { enums, maps, programs, rodata, structs } from './layout.gen.ts';
+import { enums, maps, programs, structs } from './layout.gen.ts';
 
-export { enums, maps, programs, rodata, structs };
+export { enums, maps, programs, structs };
 
 export type Structs = typeof structs;
 export type StructName = keyof Structs;

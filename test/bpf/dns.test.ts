@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { podFlag } from '../../src/maps/index.ts';
 import { Datapath, familyOf, forms } from '../support/bpf-datapath.ts';
-import type { End, SocketProcess, Type } from '../support/bpf-sockets.ts';
+import { codeOf, type End, type SocketProcess, type Type } from '../support/bpf-sockets.ts';
 
 const DNS = 15053;
 let d: Datapath;
@@ -48,7 +48,6 @@ describe.each(forms)('asked by %s', (form) => {
       await d.app.close(fd);
     }
   }
-  const codeOf = (call: Promise<unknown>): Promise<string | undefined> => call.then(() => undefined, (e: { code: string }) => e.code);
 
   test('connected UDP: peer and reply are the resolver asked', () =>
     withSocket('udp', async (fd) => {

@@ -2,10 +2,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { podFlag } from '../../src/maps/index.ts';
 import { Datapath, familyOf, forms } from '../support/bpf-datapath.ts';
-import type { End } from '../support/bpf-sockets.ts';
+import { codeOf, type End } from '../support/bpf-sockets.ts';
 
 const PORT = 8080;
-const codeOf = (call: Promise<unknown>): Promise<string | undefined> => call.then(() => undefined, (e: { code: string }) => e.code);
 
 let d: Datapath;
 let app: number;
@@ -68,7 +67,11 @@ describe.each(forms)('by %s', (form) => {
     expect(accepted.peer.address).toBe(seen(nodeIp));
     expect(d.maps.exempt.keys()).toEqual([
       {
-        cookie: d.cookie, src: nodeIp, sport: (await d.kubelet.name(fd)).port, dst: form === 'v6' ? d.pod.ip6 : d.pod.ip4, dport: PORT,
+        cookie: d.cookie,
+        src: nodeIp,
+        sport: (await d.kubelet.name(fd)).port,
+        dst: form === 'v6' ? d.pod.ip6 : d.pod.ip4,
+        dport: PORT,
       },
     ]);
     const reasons = await d.reasons(async () => {

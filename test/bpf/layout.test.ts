@@ -39,7 +39,12 @@ function asOurs(kind: string, value: Formatted): unknown {
 }
 
 const text = (value: Formatted): string =>
-  typeof value === 'string' ? value : (value as (string | number)[]).map((c) => (typeof c === 'number' ? String.fromCharCode(c) : c)).join('').replace(/\0.*$/s, '');
+  typeof value === 'string'
+    ? value
+    : (value as (string | number)[])
+        .map((c) => (typeof c === 'number' ? String.fromCharCode(c) : c))
+        .join('')
+        .replace(/\0.*$/s, '');
 
 function expectSame<N extends TypedMapName>(map: TypedMap<N>): void {
   const { key, value } = layout[map.name];
@@ -58,7 +63,12 @@ test('pods', () => {
 
 test('identity', () => {
   maps.identity.set(9n, { uid: '1b4e28ba-2fa1-11d2-883f-0016d3cca427', namespace: 'shop', name: 'ünïcode', netns: '/run/netns/a b' });
-  expect(maps.identity.get(9n)).toEqual({ uid: '1b4e28ba-2fa1-11d2-883f-0016d3cca427', namespace: 'shop', name: 'ünïcode', netns: '/run/netns/a b' });
+  expect(maps.identity.get(9n)).toEqual({
+    uid: '1b4e28ba-2fa1-11d2-883f-0016d3cca427',
+    namespace: 'shop',
+    name: 'ünïcode',
+    netns: '/run/netns/a b',
+  });
   maps.identity.set(9n, { uid: 'u', namespace: 'n'.repeat(63), name: 'x'.repeat(255), netns: '' });
   expectSame(maps.identity);
   expect(() => maps.identity.set(9n, { uid: 'u', namespace: 'n'.repeat(64), name: '', netns: '' })).toThrow(RangeError);

@@ -2,11 +2,10 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { podFlag, wire } from '../../src/maps/index.ts';
 import { Datapath } from '../support/bpf-datapath.ts';
-import { SOL_SOCKET, type End, type SocketProcess } from '../support/bpf-sockets.ts';
+import { codeOf, SOL_SOCKET, type End, type SocketProcess } from '../support/bpf-sockets.ts';
 
 const SO_REUSEADDR = 2;
 const TUNNEL_PORTS = [wire.PORT_OUTBOUND, wire.PORT_INBOUND, wire.PORT_HBONE, wire.PORT_DNS];
-const codeOf = (call: Promise<unknown>): Promise<string | undefined> => call.then(() => undefined, (e: { code: string }) => e.code);
 
 let d: Datapath;
 beforeAll(async () => {

@@ -3,7 +3,18 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
-  countsOf, decodeEvent, enums, EVENT_CLASS, mapsOf, parseAddress, podFlag, podState, REASON, type Event, type Maps, type ReasonName,
+  countsOf,
+  decodeEvent,
+  enums,
+  EVENT_CLASS,
+  mapsOf,
+  parseAddress,
+  podFlag,
+  podState,
+  REASON,
+  type Event,
+  type Maps,
+  type ReasonName,
 } from '../../src/maps/index.ts';
 import { LOOKUP_PROGRAM } from '../../src/redirect/ebpf/attach-points.ts';
 import { loadPodProgram } from '../../src/redirect/ebpf/pod-program.ts';
@@ -52,7 +63,8 @@ const addresses = {
 type Addresses = (typeof addresses)['v4'];
 
 beforeEach(() => {
-  for (const map of [maps.pods, maps.own, maps.listeners, maps.generation, maps.inner, maps.exempt, maps.counters]) map.deleteWhere(() => true);
+  for (const map of [maps.pods, maps.own, maps.listeners, maps.generation, maps.inner, maps.exempt, maps.counters])
+    map.deleteWhere(() => true);
   for (const { own, own2 } of Object.values(addresses)) for (const addr of [own, own2]) maps.own.set({ cookie: COOKIE, addr }, 1);
   state('POD_ACTIVE');
   for (const [i, port] of [15001, 15006, 15008].entries()) register(port, i);
@@ -117,7 +129,15 @@ const now = (): bigint => process.hrtime.bigint();
 const seconds = (n: number): bigint => BigInt(n) * 1_000_000_000n;
 
 /** Rules in their order; each row makes its own state, all rows run for both families. */
-const rows: { name: string; arrange?: (a: Addresses) => void; from: keyof Addresses; to: keyof Addresses; port?: number; protocol?: number; expected: () => Outcome }[] = [
+const rows: {
+  name: string;
+  arrange?: (a: Addresses) => void;
+  from: keyof Addresses;
+  to: keyof Addresses;
+  port?: number;
+  protocol?: number;
+  expected: () => Outcome;
+}[] = [
   { name: 'UDP is not looked at', from: 'foreign', to: 'own', protocol: UDP, expected: () => passed() },
   { name: 'from loopback', from: 'loopback', to: 'own', expected: () => passed() },
   { name: 'to loopback', from: 'foreign', to: 'loopback', expected: () => passed() },
@@ -126,36 +146,109 @@ const rows: { name: string; arrange?: (a: Addresses) => void; from: keyof Addres
   { name: 'captured', from: 'own', to: 'foreign', expected: () => assigned(15001, 'OUT_REDIRECT_ACCEPTED') },
   { name: 'captured, to port 15008', from: 'own', to: 'foreign', port: 15008, expected: () => assigned(15001, 'OUT_REDIRECT_ACCEPTED') },
   { name: 'captured, to the probe address', from: 'own', to: 'probe', expected: () => assigned(15001, 'OUT_REDIRECT_ACCEPTED') },
-  { name: 'captured, prepared', arrange: () => state('POD_PREPARED'), from: 'own', to: 'foreign', expected: () => assigned(15001, 'OUT_REDIRECT_ACCEPTED') },
-  { name: 'captured, draining', arrange: () => state('POD_DRAINING'), from: 'own', to: 'foreign', expected: () => assigned(15001, 'OUT_REDIRECT_ACCEPTED') },
+  {
+    name: 'captured, prepared',
+    arrange: () => state('POD_PREPARED'),
+    from: 'own',
+    to: 'foreign',
+    expected: () => assigned(15001, 'OUT_REDIRECT_ACCEPTED'),
+  },
+  {
+    name: 'captured, draining',
+    arrange: () => state('POD_DRAINING'),
+    from: 'own',
+    to: 'foreign',
+    expected: () => assigned(15001, 'OUT_REDIRECT_ACCEPTED'),
+  },
   { name: 'captured, tunnel gone', arrange: () => forget(15001), from: 'own', to: 'foreign', expected: () => dropped('OUT_DROP_LOOKUP') },
   { name: 'from outside', from: 'foreign', to: 'own', expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL') },
   { name: 'from outside to an unknown address', from: 'foreign', to: 'probe', expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL') },
   ...[15001, 15006, 15053].map((port) => ({
-    name: `from outside to the tunnel's port ${port}`, from: 'foreign' as const, to: 'own' as const, port,
+    name: `from outside to the tunnel's port ${port}`,
+    from: 'foreign' as const,
+    to: 'own' as const,
+    port,
     expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL'),
   })),
-  { name: 'from outside, tunnel gone', arrange: () => forget(15006), from: 'foreign', to: 'own', expected: () => dropped('IN_DROP_NO_TUNNEL') },
+  {
+    name: 'from outside, tunnel gone',
+    arrange: () => forget(15006),
+    from: 'foreign',
+    to: 'own',
+    expected: () => dropped('IN_DROP_NO_TUNNEL'),
+  },
   { name: 'HBONE', from: 'foreign', to: 'own', port: 15008, expected: () => assigned(15008, 'IN_REDIRECT_HBONE') },
   { name: 'HBONE from the probe address', from: 'probe', to: 'own', port: 15008, expected: () => assigned(15008, 'IN_REDIRECT_HBONE') },
-  { name: 'HBONE, tunnel gone', arrange: () => forget(15008), from: 'foreign', to: 'own', port: 15008, expected: () => dropped('IN_DROP_NO_TUNNEL') },
+  {
+    name: 'HBONE, tunnel gone',
+    arrange: () => forget(15008),
+    from: 'foreign',
+    to: 'own',
+    port: 15008,
+    expected: () => dropped('IN_DROP_NO_TUNNEL'),
+  },
   { name: 'from the probe address', from: 'probe', to: 'own', expected: () => passed('IN_PASS_PROBE') },
   { name: 'prepared', arrange: () => state('POD_PREPARED'), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_INACTIVE') },
   { name: 'draining', arrange: () => state('POD_DRAINING'), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_INACTIVE') },
-  { name: 'HBONE, prepared', arrange: () => state('POD_PREPARED'), from: 'foreign', to: 'own', port: 15008, expected: () => passed('IN_PASS_INACTIVE') },
-  { name: 'HBONE, draining', arrange: () => state('POD_DRAINING'), from: 'foreign', to: 'own', port: 15008, expected: () => passed('IN_PASS_HBONE') },
-  { name: 'no pod', arrange: () => void maps.pods.delete(COOKIE), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_INACTIVE') },
-  { name: 'ingress mode', arrange: () => state('POD_ACTIVE', podFlag.POD_INGRESS_MODE), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_INGRESS') },
   {
-    name: 'HBONE in ingress mode', arrange: () => state('POD_ACTIVE', podFlag.POD_INGRESS_MODE), from: 'foreign', to: 'own', port: 15008,
+    name: 'HBONE, prepared',
+    arrange: () => state('POD_PREPARED'),
+    from: 'foreign',
+    to: 'own',
+    port: 15008,
+    expected: () => passed('IN_PASS_INACTIVE'),
+  },
+  {
+    name: 'HBONE, draining',
+    arrange: () => state('POD_DRAINING'),
+    from: 'foreign',
+    to: 'own',
+    port: 15008,
+    expected: () => passed('IN_PASS_HBONE'),
+  },
+  { name: 'no pod', arrange: () => void maps.pods.delete(COOKIE), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_INACTIVE') },
+  {
+    name: 'ingress mode',
+    arrange: () => state('POD_ACTIVE', podFlag.POD_INGRESS_MODE),
+    from: 'foreign',
+    to: 'own',
+    expected: () => passed('IN_PASS_INGRESS'),
+  },
+  {
+    name: 'HBONE in ingress mode',
+    arrange: () => state('POD_ACTIVE', podFlag.POD_INGRESS_MODE),
+    from: 'foreign',
+    to: 'own',
+    port: 15008,
     expected: () => assigned(15008, 'IN_REDIRECT_HBONE'),
   },
-  { name: 'from the tunnel as the client', arrange: tuple('inner', 9), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_INNER') },
-  { name: 'from the tunnel, too long ago', arrange: tuple('inner', 11), from: 'foreign', to: 'own', expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL') },
-  { name: 'exempt', arrange: tuple('exempt', 179), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_EXEMPT') },
-  { name: 'exempt, too long ago', arrange: tuple('exempt', 181), from: 'foreign', to: 'own', expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL') },
   {
-    name: "another pod's exempt tuple", arrange: tuple('exempt', 1, COOKIE + 1n), from: 'foreign', to: 'own',
+    name: 'from the tunnel as the client',
+    arrange: tuple('inner', 9),
+    from: 'foreign',
+    to: 'own',
+    expected: () => passed('IN_PASS_INNER'),
+  },
+  {
+    name: 'from the tunnel, too long ago',
+    arrange: tuple('inner', 11),
+    from: 'foreign',
+    to: 'own',
+    expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL'),
+  },
+  { name: 'exempt', arrange: tuple('exempt', 179), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_EXEMPT') },
+  {
+    name: 'exempt, too long ago',
+    arrange: tuple('exempt', 181),
+    from: 'foreign',
+    to: 'own',
+    expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL'),
+  },
+  {
+    name: "another pod's exempt tuple",
+    arrange: tuple('exempt', 1, COOKIE + 1n),
+    from: 'foreign',
+    to: 'own',
     expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL'),
   },
 ];
@@ -248,8 +341,14 @@ describe('events', () => {
   test('carry the whole tuple', async () => {
     const [event] = await eventsOf(7, () => lookup(own, foreign, 443));
     expect(event).toMatchObject({
-      cookie: COOKIE, direction: 'outbound', verdict: 'redirected', reason: 'accepted', name: 'OUT_REDIRECT_ACCEPTED', protocol: TCP,
-      src: `[${own}]:${SPORT}`, dst: `[${foreign}]:443`,
+      cookie: COOKIE,
+      direction: 'outbound',
+      verdict: 'redirected',
+      reason: 'accepted',
+      name: 'OUT_REDIRECT_ACCEPTED',
+      protocol: TCP,
+      src: `[${own}]:${SPORT}`,
+      dst: `[${foreign}]:443`,
     });
     expect(Math.abs(Date.parse(event!.time) - Date.now())).toBeLessThan(1000);
   });

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { podFlag } from '../../src/maps/index.ts';
 import { Datapath, familyOf, forms, type Form } from '../support/bpf-datapath.ts';
-import type { End, SocketProcess } from '../support/bpf-sockets.ts';
+import { codeOf, type End, type SocketProcess } from '../support/bpf-sockets.ts';
 
 const PORT = 8080;
 let d: Datapath;
@@ -17,7 +17,9 @@ beforeEach(() => d.withdraw());
 
 /** Connects and closes again; the error's code, or undefined. */
 async function attempt(
-  who: SocketProcess, form: Form, to: End,
+  who: SocketProcess,
+  form: Form,
+  to: End,
   options: { mark?: number; bind?: End; device?: string; type?: 'tcp' | 'udp' | 'mptcp'; ms?: number } = {},
 ): Promise<{ code?: string; mark: number; local: End }> {
   const fd = await who.socket(familyOf(form), options.type);
@@ -25,7 +27,7 @@ async function attempt(
     if (options.mark !== undefined) await who.setMark(fd, options.mark);
     if (options.device !== undefined) await who.call('device', fd, options.device);
     if (options.bind !== undefined) await who.bind(fd, options.bind);
-    const code = await who.connect(fd, to, options.ms).then(() => undefined, (e: { code: string }) => e.code);
+    const code = await codeOf(who.connect(fd, to, options.ms));
     return { ...(code === undefined ? {} : { code }), mark: await who.mark(fd), local: await who.name(fd) };
   } finally {
     await who.close(fd);
@@ -140,11 +142,17 @@ describe.each(forms)('connect by %s', (form) => {
   });
 
   test('MPTCP is captured', async (context) => {
-    const supported = await d.app.socket(familyOf(form), 'mptcp').then((fd) => d.app.close(fd).then(() => true), () => false);
+    const supported = await d.app.socket(familyOf(form), 'mptcp').then(
+      (fd) => d.app.close(fd).then(() => true),
+      () => false,
+    );
     if (!supported) context.skip('needs mptcp: the kernel has no IPPROTO_MPTCP');
     d.enrol();
     const listener = await d.tunnel.tunnelListen(15001);
-    expect(await d.reasons(() => attempt(d.app, form, outside(), { type: 'mptcp' }))).toMatchObject({ OUT_REDIRECT_TUNNEL: 1, OUT_REDIRECT_ACCEPTED: 1 });
+    expect(await d.reasons(() => attempt(d.app, form, outside(), { type: 'mptcp' }))).toMatchObject({
+      OUT_REDIRECT_TUNNEL: 1,
+      OUT_REDIRECT_ACCEPTED: 1,
+    });
     await d.tunnel.close(listener);
   });
 
@@ -163,7 +171,8 @@ describe.each(forms)('connect by %s', (form) => {
       d.enrol();
       const marks: number[] = [];
       const reasons = await d.reasons(async () => {
-        for (const to of [{ address: loopback, port: 9 }, own(9), own(15008)]) marks.push((await attempt(d.tunnel, form, to, { mark })).mark);
+        for (const to of [{ address: loopback, port: 9 }, own(9), own(15008)])
+          marks.push((await attempt(d.tunnel, form, to, { mark })).mark);
       });
       expect(marks).toEqual([0, 0x111, mark]);
       expect(reasons).toMatchObject({ OUT_PASS_TUNNEL: 3 });
@@ -196,7 +205,9 @@ describe.each(forms)('connect by %s', (form) => {
       d.enrol();
       const listener = await d.tunnel.tunnelListen(15001);
       expect(await d.reasons(() => attempt(d.app, form, outside(), { mark }))).toEqual({
-        MISC_FALSE_TUNNEL: 1, OUT_REDIRECT_TUNNEL: 1, OUT_REDIRECT_ACCEPTED: 1,
+        MISC_FALSE_TUNNEL: 1,
+        OUT_REDIRECT_TUNNEL: 1,
+        OUT_REDIRECT_ACCEPTED: 1,
       });
       await d.tunnel.close(listener);
     });

@@ -9,6 +9,7 @@ import { countsOf, mapsOf, podState, REASON, reasonOf, type Maps, type ReasonNam
 import { cgroupPrograms, CGROUP_PROGRAMS, LOOKUP_PROGRAM, SK_LOOKUP_ATTACH } from '../../src/redirect/ebpf/attach-points.ts';
 import { loadPodProgram } from '../../src/redirect/ebpf/pod-program.ts';
 import { bpfObject, native, type LoadedObject } from '../../src/sys/native.ts';
+import { expectNothingLeft, idsOf } from './bpf-leftovers.ts';
 import { SocketProcess } from './bpf-sockets.ts';
 import { TestNode, type TestPod } from './netns.ts';
 
@@ -36,7 +37,12 @@ export class Datapath {
   readonly #processes: SocketProcess[];
 
   private constructor(parts: {
-    node: TestNode; pod: TestPod; outsidePod: TestPod; cookie: bigint; loaded: LoadedObject; fds: number[];
+    node: TestNode;
+    pod: TestPod;
+    outsidePod: TestPod;
+    cookie: bigint;
+    loaded: LoadedObject;
+    fds: number[];
     processes: [SocketProcess, SocketProcess, SocketProcess, SocketProcess];
   }) {
     this.node = parts.node;
@@ -69,7 +75,11 @@ export class Datapath {
       const outside = start('app', outsidePod.netns);
       const kubelet = start('kubelet', node.nodeNetns);
       const cookie = await app.netnsCookie();
-      loaded = native.bpfLoad(bpfObject(), { rodata: { node_netns: await kubelet.netnsCookie(), instance: 1n }, reuse: {}, maxEntries: {} });
+      loaded = native.bpfLoad(bpfObject(), {
+        rodata: { node_netns: await kubelet.netnsCookie(), instance: 1n },
+        reuse: {},
+        maxEntries: {},
+      });
       attach(loaded, node.cgroupRoot, pod.netns, cookie, fds);
       const datapath = new Datapath({ node, pod, outsidePod, cookie, loaded, fds, processes: [app, tunnel, outside, kubelet] });
       datapath.trust('tunnel');
@@ -125,6 +135,7 @@ export class Datapath {
     return { v4: pod.ip4, v6: pod.ip6, mapped: `::ffff:${pod.ip4}` }[form];
   }
 
+  /** Takes everything away. @throws when something stays */
   async close(): Promise<void> {
     await end(this.#processes, this.#fds, this.#loaded, this.node);
   }
@@ -167,6 +178,8 @@ function redirectRoutes(pod: TestPod): void {
 async function end(processes: SocketProcess[], fds: number[], loaded: LoadedObject | undefined, node: TestNode): Promise<void> {
   for (const process of processes) await process.kill();
   for (const fd of fds.toReversed()) closeSync(fd); // the links are not pinned: this detaches
+  const ids = loaded === undefined ? { prog: [], map: [] } : idsOf(loaded);
   loaded?.close();
   await node.close();
+  await expectNothingLeft(node, ids);
 }

@@ -161,6 +161,17 @@ export class SocketProcess {
   }
 }
 
+/** The system code of a call that was refused; undefined when it was not. */
+export async function codeOf(call: Promise<unknown>): Promise<string | undefined> {
+  try {
+    await call;
+    return undefined;
+  } catch (error) {
+    if (error instanceof SocketError) return error.code;
+    throw error;
+  }
+}
+
 function build(): void {
   const made = statSync(PROGRAM, { throwIfNoEntry: false });
   if (made !== undefined && made.mtimeMs > statSync(SOURCE).mtimeMs) return;
