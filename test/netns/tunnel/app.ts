@@ -1,0 +1,156 @@
+/** An application in a pod, driven over IPC: a server of the kinds that a tunnel can get wrong, and the clients for it. */
+import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+
+export const PORTS = { echo: 8080, first: 8081, sink: 8082, stall: 8083, reset: 8084, tail: 8085 };
+const STALL_MS = 10_000;
+
+export interface Commands {
+  /** listens on all of PORTS, on :: */
+  serve: { args: Record<string, never>; result: Record<string, never> };
+  /** one exchange with the echo server. `remote`: what the server saw */
+  echo: { args: Target; result: { ok: boolean; error?: string; ms: number; remote?: string } };
+  first: { args: Target; result: { text: string } };
+  /** sends `bytes`, compares checksums */
+  bulk: { args: Target & { bytes: number }; result: { ok: boolean; seconds: number } };
+  /** short connections, `parallel` at a time */
+  many: { args: Target & { count: number; parallel: number }; result: { ok: number; errors: Record<string, number>; seconds: number } };
+  /** sends half, ends, expects an answer of the server after the end */
+  tail: { args: Target; result: { text: string } };
+  reset: { args: Target; result: { code: string } };
+}
+export interface Target {
+  host: string;
+  port: number;
+}
+
+function serve(): void {
+  const listen = (port: number, onConnection: (socket: Socket) => void): void => {
+    createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+      socket.on('error', () => undefined);
+      onConnection(socket);
+    }).listen({ port, host: '::', backlog: 4096 });
+  };
+  listen(PORTS.echo, (socket) => {
+    socket.once('data', (chunk: Buffer) => socket.end(`${socket.remoteAddress ?? ''} ${chunk.toString()}`));
+  });
+  listen(PORTS.first, (socket) => socket.end('welcome'));
+  const sink = (socket: Socket): void => {
+    const hash = createHash('sha256');
+    socket.on('data', (chunk: Buffer) => hash.update(chunk));
+    socket.on('end', () => socket.end(hash.digest('hex')));
+  };
+  listen(PORTS.sink, sink);
+  listen(PORTS.stall, (socket) => {
+    socket.pause();
+    setTimeout(() => {
+      sink(socket);
+      socket.resume();
+    }, STALL_MS);
+  });
+  listen(PORTS.reset, (socket) => socket.once('data', () => socket.resetAndDestroy()));
+  listen(PORTS.tail, (socket) => {
+    let text = '';
+    socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    socket.on('end', () => setTimeout(() => socket.end(`after the end: ${text}`), 100));
+  });
+}
+
+async function dial(target: Target): Promise<Socket> {
+  const socket = connect({ ...target, allowHalfOpen: true, noDelay: true });
+  await once(socket, 'connect');
+  return socket;
+}
+
+async function text(socket: Socket): Promise<string> {
+  let all = '';
+  for await (const chunk of socket) all += String(chunk);
+  return all;
+}
+
+async function exchange(target: Target): Promise<string> {
+  const socket = await dial(target);
+  socket.write('hello');
+  const answer = await text(socket);
+  socket.end();
+  if (!answer.endsWith(' hello')) throw Object.assign(new Error(`answer "${answer}"`), { code: 'EANSWER' });
+  return answer.split(' ')[0] ?? '';
+}
+
+const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? String(error);
+
+const handlers: { [K in keyof Commands]: (args: Commands[K]['args']) => Promise<Commands[K]['result']> } = {
+  serve: () => {
+    serve();
+    return Promise.resolve({});
+  },
+  echo: async (target) => {
+    const started = performance.now();
+    try {
+      const remote = await exchange(target);
+      return { ok: true, ms: performance.now() - started, remote };
+    } catch (error) {
+      return { ok: false, ms: performance.now() - started, error: codeOf(error) };
+    }
+  },
+  first: async (target) => {
+    const socket = await dial(target);
+    const answer = await text(socket);
+    socket.end();
+    return { text: answer };
+  },
+  bulk: async ({ bytes, ...target }) => {
+    const socket = await dial(target);
+    const answer = text(socket);
+    const block = randomBytes(1 << 20);
+    const hash = createHash('sha256');
+    const started = performance.now();
+    for (let sent = 0; sent < bytes; sent += block.length) {
+      hash.update(block);
+      if (!socket.write(block)) await once(socket, 'drain');
+    }
+    socket.end();
+    return { ok: (await answer) === hash.digest('hex'), seconds: (performance.now() - started) / 1000 };
+  },
+  many: async ({ count, parallel, ...target }) => {
+    const errors: Record<string, number> = {};
+    let next = 0;
+    let ok = 0;
+    const started = performance.now();
+    const one = async (): Promise<void> => {
+      while (next++ < count) {
+        await exchange(target).then(
+          () => ok++,
+          (error: unknown) => (errors[codeOf(error)] = (errors[codeOf(error)] ?? 0) + 1),
+        );
+      }
+    };
+    await Promise.all(Array.from({ length: parallel }, one));
+    return { ok, errors, seconds: (performance.now() - started) / 1000 };
+  },
+  tail: async (target) => {
+    const socket = await dial(target);
+    socket.end('half');
+    return { text: await text(socket) };
+  },
+  reset: async (target) => {
+    const socket = await dial(target);
+    socket.resume();
+    const failed = once(socket, 'close').then(
+      () => 'closed',
+      (error: unknown) => codeOf(error),
+    );
+    socket.write('x');
+    return { code: await failed };
+  },
+};
+
+process.on('message', (message: { id: number; op: keyof Commands; args: never }) => {
+  (handlers[message.op] as (args: never) => Promise<unknown>)(message.args).then(
+    (result) => process.send?.({ id: message.id, result }),
+    (error: unknown) => process.send?.({ id: message.id, error: String(error) }),
+  );
+});
+process.on('disconnect', () => process.exit(0));
+process.send?.({ ready: true });
