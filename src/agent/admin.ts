@@ -1,6 +1,6 @@
 /**
  * The admin socket: one JSON request per connection, in one packet, with at most one netns fd; the answer is one JSON document
- * cut into packets, each led by a byte (0 more follows, 1 last).
+ * cut into packets, each led by a byte (0 more follows, 1 last). The asker closes, when it has the last one.
  */
 import { closeSync } from 'node:fs';
 import { z } from 'zod';
@@ -12,8 +12,8 @@ import type { AdminRequest, AdminResponse } from './api.ts';
 /** Largest request; both directions stay below the kernel's default limit of a packet (net.core.wmem_default). */
 export const ADMIN_PACKET = 64 * 1024;
 const CHUNK = 32 * 1024;
-/** How long a reader may leave its queue full. */
-const SEND_DEADLINE_MS = 5000;
+/** How long an asker may take to read its answer. */
+const READ_DEADLINE_MS = 5000;
 
 const requestSchema = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('status') }),
@@ -32,6 +32,7 @@ export function adminConnection(handler: AdminHandler, log: Logger): (socket: Se
   return (socket) => {
     let asked = false;
     let open = true;
+    let deadline: NodeJS.Timeout | undefined;
     return {
       onPacket(data, fds, truncated) {
         if (asked) {
@@ -42,10 +43,12 @@ export function adminConnection(handler: AdminHandler, log: Logger): (socket: Se
         void respond(handler, data, fds, truncated, log)
           .then((response) => sendChunks(socket, response, () => open))
           .catch((error: unknown) => { log.debug({ error: describe(error) }, 'admin answer not delivered'); })
-          .finally(() => { socket.close(); });
+          // not at once: what the kernel did not take yet would be lost with the socket
+          .finally(() => { if (open) deadline = setTimeout(() => { socket.close(); }, READ_DEADLINE_MS); });
       },
       onClose() {
         open = false;
+        clearTimeout(deadline);
       },
     };
   };
@@ -78,7 +81,7 @@ function parse(data: Uint8Array): AdminRequest {
 
 async function sendChunks(socket: Seqpacket, response: AdminResponse, isOpen: () => boolean): Promise<void> {
   const bytes = Buffer.from(JSON.stringify(response));
-  const end = performance.now() + SEND_DEADLINE_MS;
+  const end = performance.now() + READ_DEADLINE_MS;
   for (let at = 0; at < bytes.length; at += CHUNK) {
     const last = at + CHUNK >= bytes.length;
     const packet = Buffer.concat([Buffer.from([last ? 1 : 0]), bytes.subarray(at, at + CHUNK)]);

@@ -1,0 +1,104 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { EnrolmentWriter } from '../../../src/agent/enrolment-file.ts';
+import { instanceId } from '../../../src/agent/instance.ts';
+import { ManualRedirect } from '../../../src/agent/redirect.ts';
+import { cgroup2Mount, TrustedTunnels } from '../../../src/agent/tunnels.ts';
+import { MODE_LABEL } from '../../../src/enrol/policy.ts';
+import type { MeshSnapshot } from '../../../src/sources/source.ts';
+import { FakeDriver } from '../../support/fake-driver.ts';
+
+const log = pino({ level: 'silent' });
+let directory: string;
+beforeEach(() => { directory = mkdtempSync(join(tmpdir(), 'cvt-agent-')); });
+afterEach(() => { rmSync(directory, { recursive: true }); });
+
+describe('instance id', () => {
+  it('is made once', () => {
+    const state = join(directory, 'state');
+    const id = instanceId(state);
+    expect(id).toBeGreaterThan(0n);
+    expect(instanceId(state)).toBe(id);
+    expect(instanceId(join(directory, 'other'))).not.toBe(id);
+  });
+  it('is never replaced when its file is damaged', () => {
+    writeFileSync(join(directory, 'instance'), 'x');
+    expect(() => instanceId(directory)).toThrow('does not hold 16 hexadecimal digits');
+  });
+});
+
+describe('enrolment snapshot', () => {
+  const mesh = (mode: string): MeshSnapshot => ({
+    trustDomain: 't', pods: new Map(), services: new Map(),
+    namespaces: new Map(['shop', 'kube-system'].map((name) => [name, { name, labels: { [MODE_LABEL]: mode }, annotations: {} }])),
+  });
+  it('is written when what it says changes', async () => {
+    const path = join(directory, 'enrolment.json');
+    const ownPods = [{ namespace: 'culvert', namePrefix: 'culvert-agent-' }];
+    const writer = new EnrolmentWriter({ path, node: 'n', excludedNamespaces: ['kube-system'], ownPods, log });
+    await writer.update(mesh('ambient'));
+    const first = readFileSync(path, 'utf8');
+    expect(JSON.parse(first)).toMatchObject({ version: 1, node: 'n', excludedNamespaces: ['kube-system'], ownPods, namespaces: { shop: { enrolled: true }, 'kube-system': { enrolled: false } } });
+    await writer.update(mesh('ambient'));
+    expect(readFileSync(path, 'utf8')).toBe(first);
+    await writer.update(mesh('none'));
+    expect(JSON.parse(readFileSync(path, 'utf8'))).toMatchObject({ namespaces: { shop: { enrolled: false } } });
+  });
+});
+
+describe('trusted tunnels', () => {
+  const process = (pid: number, started: number, cgroup = '0::/kube/tunnel'): void => {
+    mkdirSync(join(directory, String(pid)), { recursive: true });
+    writeFileSync(join(directory, String(pid), 'cgroup'), `4:memory:/x\n${cgroup}\n`);
+    writeFileSync(join(directory, String(pid), 'stat'), `${pid} (a) b) S ${Array(18).fill(0).join(' ')} ${started} 0\n`);
+  };
+  const peer = (pid: number): { pid: number; uid: number; gid: number } => ({ pid, uid: 0, gid: 0 });
+
+  it('stay trusted while any of their processes lives', () => {
+    mkdirSync(join(directory, 'self'));
+    writeFileSync(join(directory, 'self/mountinfo'), '30 20 0:26 / /sys/fs/cgroup rw - tmpfs x\n31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:4 - cgroup2 cgroup2 rw\n');
+    const driver = new FakeDriver(BigInt);
+    const tunnels = new TrustedTunnels({ driver, log, proc: directory, cgroupId: (path) => (path === '/sys/fs/cgroup/unified/kube/tunnel' ? 7n : 0n) });
+    process(10, 100);
+    process(11, 200);
+    tunnels.trust(peer(10));
+    tunnels.trust(peer(11));
+    tunnels.sweep();
+    expect([...driver.trusted]).toEqual([7n]);
+    rmSync(join(directory, '10'), { recursive: true });
+    tunnels.sweep();
+    expect([...driver.trusted]).toEqual([7n]);
+    process(11, 300); // the pid is another process by now
+    tunnels.sweep();
+    expect([...driver.trusted]).toEqual([]);
+    // nobody can be told by the root, and a process that is gone by nothing
+    process(12, 1, '0::/');
+    tunnels.trust(peer(12));
+    tunnels.trust(peer(13));
+    expect(driver.trusted.size).toBe(0);
+  });
+
+  it('need cgroup v2', () => {
+    expect(() => cgroup2Mount('30 20 0:26 / /sys/fs/cgroup rw - tmpfs x\n')).toThrow('no file system of type cgroup2');
+  });
+});
+
+describe('redirect by hand', () => {
+  it('goes on and off, twice as once, and leaves pods alone', async () => {
+    const driver = new FakeDriver(BigInt);
+    const manual = new ManualRedirect(driver, BigInt);
+    expect(manual.show(5)).toMatchObject({ netnsCookie: '5', datapath: 'none' });
+    expect(await manual.on(5, { dns: false })).toMatchObject({ netnsCookie: '5', datapath: 'active' });
+    expect(driver.kernel.get(5n)).toMatchObject({ uid: 'redirect:5', flags: { dns: false, ingressMode: false, markOnly: true } });
+    await manual.on(5, {});
+    expect(await manual.off(5)).toMatchObject({ datapath: 'none' });
+    expect(await manual.off(5)).toMatchObject({ datapath: 'none' });
+    await driver.prepare({ uid: 'u', namespace: 'shop', name: 'web', netnsFd: 6, netnsPath: '', flags: { dns: true, ingressMode: false, markOnly: false } });
+    await expect(manual.off(6)).rejects.toMatchObject({ code: 'NETNS_TAKEN' });
+    await expect(manual.on(6, {})).rejects.toThrow('belongs to pod shop/web');
+    await expect(manual.on(undefined, {})).rejects.toMatchObject({ code: 'USAGE' });
+  });
+});
