@@ -16,6 +16,15 @@ static __always_inline __u64 my_cookie(void)
 	return cookie;
 }
 
+/*
+ * Adds nothing (a family is below 65536), which the verifier does not know: it forgets which reason it is and walks through
+ * report() once instead of once per reason. Loading, which each pod waits for, takes 0.75 ms instead of 2.
+ */
+static __always_inline __u32 any_reason(struct bpf_sk_lookup *ctx, __u32 reason)
+{
+	return reason ^ (FIELD(ctx, family) >> 16);
+}
+
 /* not named as its section: clang would take both for one symbol */
 SEC("sk_lookup")
 int lookup(struct bpf_sk_lookup *ctx)
@@ -27,7 +36,7 @@ int lookup(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	t.cookie = my_cookie();
 	lookup_tuple(ctx, &t);
-	reason = decide_lookup(ctx, &t);
+	reason = any_reason(ctx, decide_lookup(ctx, &t));
 	report(&t, reason, IPPROTO_TCP);
 	return is_lookup_drop(reason) ? SK_DROP : SK_PASS;
 }
