@@ -71,6 +71,17 @@ describe.each(forms)('asked by %s', (form) => {
       }
     }));
 
+  test("a datagram from a stranger's port 15053 keeps its source", () =>
+    withSocket('udp', async (fd) => {
+      await d.app.sendTo(fd, resolver(), 'question');
+      const stranger = await d.outside.socket(familyOf(form), 'udp');
+      await d.outside.bind(stranger, { address: d.address(d.outsidePod, form), port: DNS });
+      await d.outside.sendTo(stranger, { address: d.address(d.pod, form), port: (await d.app.name(fd)).port }, 'unasked');
+      expect(await d.app.receiveFrom(fd)).toEqual({ address: d.address(d.outsidePod, form), port: DNS, text: 'unasked' });
+      await d.outside.close(stranger);
+      await tunnel.receiveFrom(datagrams);
+    }));
+
   test('TCP: the peer is the resolver asked', () =>
     withSocket('tcp', async (fd) => {
       expect(await d.reasons(() => d.app.connect(fd, resolver()))).toEqual({ OUT_REDIRECT_DNS_TCP: 1 });

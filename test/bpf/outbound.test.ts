@@ -178,6 +178,18 @@ describe.each(forms)('connect by %s', (form) => {
       expect(reasons).toMatchObject({ OUT_PASS_TUNNEL: 3 });
     });
 
+    test('bound to an own address is not the client: passes outside, has the local mark towards the app', async () => {
+      d.enrol();
+      const marks: number[] = [];
+      const reasons = await d.reasons(async () => {
+        for (const to of [outside(), own(9)]) marks.push((await attempt(d.tunnel, form, to, { mark, bind: own(0) })).mark);
+      });
+      expect(marks).toEqual([mark, 0x111]);
+      expect(reasons).toMatchObject({ OUT_PASS_TUNNEL: 2 });
+      expect(d.maps.inner.keys()).toEqual([]);
+      await expectDirect();
+    });
+
     test("plays the client: the app sees the client's address and its answers stay in the pod", async () => {
       d.enrol();
       const listener = await d.app.listen(PORT);
