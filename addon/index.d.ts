@@ -95,7 +95,7 @@ export type NetnsOp =
   | { op: 'sysctl-read'; path: string }
   /** TCP sockets with (mark & mask) == value: inet_diag */
   | { op: 'sockets'; mark: number; mask: number }
-  /** SOCK_DESTROY of the same set; result count */
+  /** SOCK_DESTROY of the same set without listeners; result count */
   | { op: 'sockets-destroy'; mark: number; mask: number };
 export interface Address {
   address: string;

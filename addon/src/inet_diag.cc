@@ -17,6 +17,12 @@ namespace culvert {
 namespace {
 
 constexpr uint32_t kTimeWait = 6;
+constexpr uint32_t kListen = 10;
+/**
+ * TCP_ESTABLISHED to TCP_NEW_SYN_RECV. Later numbers mean sockets that are bound and nothing else, for which the kernel would walk
+ * another hash table of the whole machine.
+ */
+constexpr uint32_t kStates = (1u << 13) - 1;
 
 struct DiagSocket {
   inet_diag_sockid id;
@@ -42,7 +48,7 @@ void readFamily(Netlink& netlink, int family, MarkFilter filter, std::vector<Dia
   auto* body = request.body<inet_diag_req_v2>();
   body->sdiag_family = static_cast<uint8_t>(family);
   body->sdiag_protocol = IPPROTO_TCP;
-  body->idiag_states = ~(1u << kTimeWait);
+  body->idiag_states = kStates & ~(1u << kTimeWait);
   // The kernel filters, so that a pod with 100k connections costs what its marked ones cost.
   struct {
     inet_diag_bc_op op;
@@ -118,7 +124,10 @@ Operation socketsOperation(const Napi::Object& op) {
 Operation socketsDestroyOperation(const Napi::Object& op) {
   return [filter = filterOf(op)](NetnsSession& session) -> Render {
     uint32_t destroyed = 0;
-    for (const DiagSocket& socket : readSockets(session.diag(), filter)) destroyed += destroy(session.diag(), socket) ? 1 : 0;
+    // A listener carries no connection, and taking a living tunnel's away would be an outage.
+    for (const DiagSocket& socket : readSockets(session.diag(), filter)) {
+      if (socket.state != kListen && destroy(session.diag(), socket)) destroyed++;
+    }
     return [destroyed](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, destroyed); };
   };
 }
