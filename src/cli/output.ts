@@ -31,7 +31,7 @@ function jsonSafe(_: string, value: unknown): unknown {
 }
 
 export async function render(table: Table): Promise<string> {
-  if (table.rows.length === 0) return `no ${table.head[0]?.toLowerCase() ?? 'row'}\n`;
+  if (table.rows.length === 0) return 'none\n';
   const { default: CliTable } = await import('cli-table3');
   const none = {
     top: '',

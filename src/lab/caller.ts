@@ -2,6 +2,7 @@
  * A client that lives inside a pod and does what it is told, line by line: JSON requests on stdin, JSON answers on stdout. One
  * process for many connections, so that proofs measure connections and not the start of programs.
  */
+import { randomBytes } from 'node:crypto';
 import { request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -109,7 +110,7 @@ async function serverFirst(call: { host: string; port: number; say: string }): P
 }
 
 async function echo(call: { host: string; port: number; bytes: number }): Promise<Done> {
-  const sent = Buffer.from(crypto.getRandomValues(new Uint8Array(call.bytes)));
+  const sent = randomBytes(call.bytes);
   const socket = await connected(call);
   socket.end(sent);
   const received = await rest(socket);
@@ -119,7 +120,8 @@ async function echo(call: { host: string; port: number; bytes: number }): Promis
 
 async function send(open: Map<string, Socket>, id: string, text: string): Promise<Done> {
   const socket = open.get(id);
-  if (socket === undefined || socket.destroyed) throw Object.assign(new Error('the connection is closed'), { code: 'ECONNRESET' });
+  if (socket === undefined || socket.destroyed || socket.readableEnded)
+    throw Object.assign(new Error('the connection is closed'), { code: 'ECONNRESET' });
   const answer = nextData(socket);
   socket.write(text);
   return { text: await answer };
@@ -146,7 +148,7 @@ async function nextData(socket: Socket): Promise<string> {
     }, TIMEOUT_MS);
     const settle = (act: () => void): void => {
       clearTimeout(deadline);
-      socket.off('data', onData).off('close', onClose).off('error', reject);
+      socket.off('data', onData).off('end', onEnd).off('close', onClose).off('error', reject);
       socket.pause();
       act();
     };
@@ -155,12 +157,17 @@ async function nextData(socket: Socket): Promise<string> {
         resolve(data.toString());
       });
     };
+    const onEnd = (): void => {
+      settle(() => {
+        reject(Object.assign(new Error('the peer ended the connection'), { code: 'EOF' }));
+      });
+    };
     const onClose = (): void => {
       settle(() => {
         reject(Object.assign(new Error('the connection was closed'), { code: 'ECONNRESET' }));
       });
     };
-    socket.once('data', onData).once('close', onClose).once('error', reject);
+    socket.once('data', onData).once('end', onEnd).once('close', onClose).once('error', reject);
     socket.resume();
   });
 }

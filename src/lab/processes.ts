@@ -1,6 +1,6 @@
 /** Long-running processes of a lab: started inside their cgroup and namespace, recorded by pid and start time, found again later. */
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { basename, join } from 'node:path';
 import { CulvertError, isSystem } from '../base/errors.ts';
@@ -122,6 +122,11 @@ export function forgetRecord(dir: string, name: string): void {
 
 export function isAlive(record: ProcessRecord | undefined): boolean {
   return record !== undefined && startTimeOf(record.pid) === record.startTime;
+}
+
+/** Stronger than not alive: every thread has ended, so its sockets are closed, which a zombie's may not be yet. */
+export function isGone(record: ProcessRecord | undefined): boolean {
+  return record === undefined || !existsSync(`/proc/${record.pid}`) || (!isAlive(record) && startTimeOf(record.pid) !== undefined);
 }
 
 /** @returns false when it is gone already */

@@ -7,6 +7,12 @@ import { nodesOf } from './down.ts';
 import type { LabPaths } from './paths.ts';
 import { until } from './until.ts';
 
+export interface SettleOptions {
+  /** content with pods on their way out: their new connections are direct already, open ones go on */
+  draining?: boolean;
+  timeoutMs?: number;
+}
+
 /** All pods of all nodes as their agents see them. */
 export async function podStatuses(lab: LabPaths): Promise<PodStatus[]> {
   return (await Promise.all(nodesOf(lab).map((node) => ask<PodStatus[]>({ node, runDir: lab.node(node).runDir }, { op: 'pods' })))).flat();
@@ -17,12 +23,17 @@ export async function podStatuses(lab: LabPaths): Promise<PodStatus[]> {
  * before that could still take the way of before.
  * @param wanted undefined: whatever the agents decided
  */
-export async function settle(lab: LabPaths, wanted?: (pod: PodStatus) => boolean, timeoutMs = 15_000): Promise<PodStatus[]> {
-  return until('the mesh to settle', timeoutMs, async () => {
+export async function settle(lab: LabPaths, wanted?: (pod: PodStatus) => boolean, options: SettleOptions = {}): Promise<PodStatus[]> {
+  return until('the mesh to settle', options.timeoutMs ?? 15_000, async () => {
     const pods = await podStatuses(lab);
-    const moving = pods.filter((pod) => pod.state === 'pending' || (wanted !== undefined && (pod.state === 'enrolled') !== wanted(pod)));
+    const moving = pods.filter(
+      (pod) => !atRest(pod, options.draining === true) || (wanted !== undefined && (pod.state === 'enrolled') !== wanted(pod)),
+    );
     if (moving.length > 0)
-      throw new CulvertError('CHECK_FAILED', moving.map((pod) => `${pod.namespace}/${pod.name} is ${pod.state}: ${pod.reason}`).join('; '));
+      throw new CulvertError(
+        'CHECK_FAILED',
+        moving.map((pod) => `${pod.namespace}/${pod.name} is ${pod.state} and its datapath ${pod.datapath}: ${pod.reason}`).join('; '),
+      );
     const captured = pods.filter((pod) => pod.state === 'enrolled').map((pod) => pod.uid);
     for (const node of nodesOf(lab)) {
       const known = await capturedFor(lab, node);
@@ -32,6 +43,11 @@ export async function settle(lab: LabPaths, wanted?: (pod: PodStatus) => boolean
     }
     return pods;
   });
+}
+
+function atRest(pod: PodStatus, draining: boolean): boolean {
+  if (pod.state === 'enrolled') return pod.datapath === 'active';
+  return pod.state === 'not-enrolled' && (pod.datapath === 'none' || (draining && pod.datapath === 'draining'));
 }
 
 /** Uids of pods to which this node's tunnel sends HBONE. */

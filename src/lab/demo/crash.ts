@@ -21,7 +21,7 @@ export async function agentKilled(scene: Scene): Promise<string> {
   const nodes = nodesOf(scene.lab);
   const before = (await podStatuses(scene.lab)).filter(inShop);
   await scene.client.must({ op: 'open', id: OPEN, host: scene.ip('shop/web-2'), port: echoPorts.bytes });
-  for (const node of nodes) scene.kill(node, 'agent');
+  await Promise.all(nodes.map((node) => scene.kill(node, 'agent')));
   for (let i = 0; i < 20; i += 1) await encrypted(scene);
   await scene.client.must({ op: 'send', id: OPEN, text: 'still here' });
   const { code, document } = await scene.culvert<PodStatus[]>(['pods']);
@@ -40,7 +40,7 @@ export async function agentKilled(scene: Scene): Promise<string> {
 
 export async function tunnelKilled(scene: Scene): Promise<string> {
   const host = scene.ip('shop/web-2');
-  scene.kill('node1', 'ztunnel');
+  await scene.kill('node1', 'ztunnel');
   const out = await scene.client.call({ op: 'http', host, port: echoPorts.http, path: '/' });
   const into = await scene.stranger.call({ op: 'http', host: scene.ip('shop/web-1'), port: echoPorts.http, path: '/' });
   for (const [direction, answer] of [

@@ -6,9 +6,10 @@ import { startDaemon, daemonRecord, type Daemon } from '../daemons.ts';
 import { nodesOf } from '../down.ts';
 import { echoPorts, type EchoAnswer } from '../echo.ts';
 import type { LabPaths } from '../paths.ts';
-import { signal } from '../processes.ts';
+import { isGone, signal } from '../processes.ts';
 import { selfCommand } from '../self.ts';
 import { readState } from '../state.ts';
+import { until } from '../until.ts';
 import { AccessLogReader, type AccessLine } from './access-log.ts';
 import { Capture } from './capture.ts';
 import { Client } from './client.ts';
@@ -103,9 +104,11 @@ export class Scene {
     return log.find(what, matches);
   }
 
-  /** SIGKILL. */
-  kill(node: string, daemon: Daemon): void {
-    expect(signal(daemonRecord(this.lab, node, daemon), 'SIGKILL'), `${daemon} of ${node} was not running`);
+  /** SIGKILL; resolves when the process, and with it every socket that only it had, is gone. */
+  async kill(node: string, daemon: Daemon): Promise<void> {
+    const record = daemonRecord(this.lab, node, daemon);
+    expect(signal(record, 'SIGKILL'), `${daemon} of ${node} was not running`);
+    await until(`${daemon} of ${node} to end`, 5000, () => (isGone(record) ? true : undefined));
   }
 
   async start(node: string, daemon: Daemon): Promise<void> {

@@ -56,7 +56,7 @@ describe('answers', () => {
 
   test('a table has no trailing blanks and says when it is empty', async () => {
     expect(await render({ head: ['A', 'LONG'], rows: [['one', ''], ['2', 'two\nlines']] })).toBe('A    LONG\none\n2    two\n     lines\n'); // prettier-ignore
-    expect(await render({ head: ['POD'], rows: [] })).toBe('no pod\n');
+    expect(await render({ head: ['POD'], rows: [] })).toBe('none\n');
   });
 
   test('reasons that never happened are left out', () => {
