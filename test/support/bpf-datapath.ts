@@ -56,7 +56,8 @@ export class Datapath {
     [this.app, this.tunnel, this.outside, this.kubelet] = parts.processes;
   }
 
-  static async create(): Promise<Datapath> {
+  /** @param constants over the defaults of bpf/lib/config.h */
+  static async create(constants: Record<string, number | bigint> = {}): Promise<Datapath> {
     const node = await TestNode.create('bpf');
     const processes: SocketProcess[] = [];
     const fds: number[] = [];
@@ -76,7 +77,7 @@ export class Datapath {
       const kubelet = start('kubelet', node.nodeNetns);
       const cookie = await app.netnsCookie();
       loaded = native.bpfLoad(bpfObject(), {
-        rodata: { node_netns: await kubelet.netnsCookie(), instance: 1n },
+        rodata: { node_netns: await kubelet.netnsCookie(), instance: 1n, ...constants },
         reuse: {},
         maxEntries: {},
       });
