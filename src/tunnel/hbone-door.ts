@@ -17,6 +17,8 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 interface Ends {
   src: SocketAddress;
   dst: SocketAddress;
+  /** its refusal was logged */
+  refused: boolean;
 }
 
 export class HboneDoor {
@@ -41,7 +43,11 @@ export class HboneDoor {
   /** Never rejects. */
   async serve(socket: Socket): Promise<void> {
     socket.on('error', () => undefined);
-    const ends = { src: remoteAddress(socket), dst: localAddress(socket) };
+    const ends: Ends = { src: remoteAddress(socket), dst: localAddress(socket), refused: false };
+    // Node reports a certificate that did not verify from the TCP socket's close, where the context below does not reach.
+    socket.once('close', () => {
+      this.#ends.enterWith(ends);
+    });
     try {
       const { identity } = await this.#pod.workload();
       const certificate = await this.#pod.certificates.get(identity);
@@ -51,7 +57,9 @@ export class HboneDoor {
       }
       this.#ends.run(ends, () => this.#tls.emit('connection', socket));
     } catch (error) {
-      this.#pod.access.refused({ direction: 'inbound', ...ends }, error);
+      this.#ends.run(ends, () => {
+        this.#refuse(error);
+      });
       socket.destroy();
     }
   }
@@ -73,7 +81,7 @@ export class HboneDoor {
       if (ends === undefined || presented === undefined) throw new CulvertError('PEER_IDENTITY', 'peer has no certificate');
       if (socket.alpnProtocol !== 'h2') throw new CulvertError('PEER_IDENTITY', 'peer does not offer HTTP/2');
       const identity = requireTrustDomain(presented, this.#pod.state.current.trustDomain);
-      this.#start(socket, { identity, ...ends });
+      this.#start(socket, { identity, src: ends.src, dst: ends.dst });
     } catch (error) {
       this.#refuse(error);
       socket.destroy();
@@ -93,7 +101,9 @@ export class HboneDoor {
 
   #refuse(error: unknown): void {
     const ends = this.#ends.getStore();
-    if (ends !== undefined) this.#pod.access.refused({ direction: 'inbound', ...ends }, error);
+    if (ends === undefined || ends.refused) return;
+    ends.refused = true;
+    this.#pod.access.refused({ direction: 'inbound', src: ends.src, dst: ends.dst }, error);
   }
 }
 

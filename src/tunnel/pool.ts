@@ -54,12 +54,23 @@ export class HbonePool {
    * @throws HBONE_REFUSED, PEER_IDENTITY, SYSTEM
    */
   async connect(key: PoolKey, authority: string, headers: OutgoingHttpHeaders, signal: AbortSignal): Promise<{ stream: ClientHttp2Stream; peer: string }> {
-    for (let attempt = 0; ; attempt++) {
-      const { connection, fresh } = await this.#checkout(key);
+    const id = keyText(key);
+    let fresh = false;
+    let repeated = false;
+    for (;;) {
+      const group = this.#group(id);
+      const connection = available(group);
+      if (connection === undefined) {
+        // Whoever comes meanwhile waits for the same one, and opens another when it is full.
+        fresh = true;
+        await (group.opening ??= this.#add(id, group, key));
+        continue;
+      }
       try {
         return { stream: await connection.connect(authority, headers, signal), peer: connection.peer };
       } catch (error) {
-        if (fresh || attempt > 0 || signal.aborted || !isCulvert(error, 'HBONE_REFUSED') || !error.retryable) throw error;
+        if (fresh || repeated || signal.aborted || !isCulvert(error, 'HBONE_REFUSED') || !error.retryable) throw error;
+        repeated = true;
       }
     }
   }
@@ -94,22 +105,10 @@ export class HbonePool {
     this.#groups.clear();
   }
 
-  /** Callers that come while a connection is being opened wait for it together, and open another when it is full. */
-  async #checkout(key: PoolKey): Promise<{ connection: PooledConnection; fresh: boolean }> {
-    const id = keyText(key);
-    let fresh = false;
-    for (;;) {
-      let group = this.#groups.get(id);
-      if (group === undefined) this.#groups.set(id, (group = { members: new Set(), opening: undefined }));
-      for (const member of group.members) {
-        if (!member.connection.available) continue;
-        clearTimeout(member.idle);
-        member.idle = undefined;
-        return { connection: member.connection, fresh };
-      }
-      fresh = true;
-      await (group.opening ??= this.#add(id, group, key));
-    }
+  #group(id: string): Group {
+    let group = this.#groups.get(id);
+    if (group === undefined) this.#groups.set(id, (group = { members: new Set(), opening: undefined }));
+    return group;
   }
 
   async #add(id: string, group: Group, key: PoolKey): Promise<PooledConnection> {
@@ -144,6 +143,17 @@ export class HbonePool {
       if (group.members.size === 0) this.#groups.delete(id);
     }
   }
+}
+
+/** A connection with room, no longer idle. Its stream must be opened before anything is awaited, or others take the room too. */
+function available(group: Group): PooledConnection | undefined {
+  for (const member of group.members) {
+    if (!member.connection.available) continue;
+    clearTimeout(member.idle);
+    member.idle = undefined;
+    return member.connection;
+  }
+  return undefined;
 }
 
 function keyText(key: PoolKey): string {
