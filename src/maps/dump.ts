@@ -48,9 +48,10 @@ export function dumpMaps(maps: Maps, only?: string): MapDump[] {
   const live = new Set(maps.listeners.keys().map(({ cookie, port }) => `${cookie}:${port}`));
 
   const dump =
-    <N extends TypedMapName>(map: TypedMap<N>, describe: Describe<N>): (() => MapDump) =>
+    <N extends TypedMapName>(map: TypedMap<N>, describe: Describe<N>, isEntry: (key: KeyOf<N>) => boolean = () => true): (() => MapDump) =>
     () => {
-      const rows = map.entries().map(({ key, value }): Row => {
+      const entries = map.entries().filter(({ key }) => isEntry(key));
+      const rows = entries.map(({ key, value }): Row => {
         const { cookie, fields, stale = false } = describe(key, value);
         const gone = cookie !== undefined && !pods.has(cookie);
         return {
@@ -77,7 +78,11 @@ export function dumpMaps(maps: Maps, only?: string): MapDump[] {
     pods: dump(maps.pods, (cookie, pod) => ({ cookie, fields: { state: stateText(pod.state), flags: names(podFlag, 'POD_', pod.flags) } })),
     identity: dump(maps.identity, (cookie, id) => ({ cookie, fields: { ...id } })),
     own: dump(maps.own, ({ cookie, addr }) => ({ cookie, fields: { addr } })),
-    listeners: dump(maps.listeners, ({ cookie, port, slot }, socket) => ({ cookie, fields: { port, slot, socket: String(socket) } })),
+    listeners: dump(
+      maps.listeners,
+      ({ cookie, port, slot }, socket) => ({ cookie, fields: { port, slot, socket: String(socket) } }),
+      ({ cookie }) => cookie !== 0n, // no netns: the agent's lock on its pins
+    ),
     generation: dump(maps.generation, ({ cookie, port }, generation) => ({
       cookie,
       fields: { port, generation, slot: generation % wire.LISTENER_SLOTS },

@@ -46,7 +46,10 @@ export interface Commands {
   load: { args: ConnectOptions & { name: string }; result: Record<string, never> };
   stop: { args: { name: string }; result: { ok: number; failed: Record<string, number> } };
   /** the tunnel's listeners in a netns; mark and cgroup are what proves it */
-  serve: { args: { name: string; netns: string; ports: number[]; mark?: number; outbound?: 'greet' | 'forward' }; result: Record<string, never> };
+  serve: {
+    args: { name: string; netns: string; ports: number[]; mark?: number; outbound?: 'greet' | 'forward' };
+    result: Record<string, never>;
+  };
   unserve: { args: { name: string }; result: Record<string, never> };
 }
 
@@ -68,7 +71,9 @@ function dial(o: ConnectOptions): Promise<{ socket?: Socket; result: Connected }
   return new Promise((resolve) => {
     const started = performance.now();
     const socket = connect({
-      host: o.host, port: o.port, ...(o.localAddress === undefined ? {} : { localAddress: o.localAddress }),
+      host: o.host,
+      port: o.port,
+      ...(o.localAddress === undefined ? {} : { localAddress: o.localAddress }),
       ...(o.localPort === undefined ? {} : { localPort: o.localPort }),
     });
     let text = '';
@@ -116,8 +121,13 @@ async function forward(netnsFd: number, client: Socket, mark: number): Promise<v
   const plain = (a: string | undefined): string => (a ?? '').replace(/^::ffff:/, '');
   try {
     const fd = await native.netnsConnect(netnsFd, {
-      family, type: 'tcp', mark, transparent: true, source: { address: plain(client.remoteAddress), port: 0 },
-      destination: { address: plain(client.localAddress), port: client.localPort ?? 0 }, timeoutMs: 2000,
+      family,
+      type: 'tcp',
+      mark,
+      transparent: true,
+      source: { address: plain(client.remoteAddress), port: 0 },
+      destination: { address: plain(client.localAddress), port: client.localPort ?? 0 },
+      timeoutMs: 2000,
     });
     const app = new Socket({ fd, allowHalfOpen: true });
     app.on('error', () => client.destroy());
@@ -135,8 +145,14 @@ async function serve(o: Commands['serve']['args']): Promise<void> {
   servers.set(o.name, list);
   for (const port of o.ports) {
     const fd = native.netnsSocket(netnsFd, {
-      family: 6, type: 'tcp', mark: o.mark ?? 0x539, transparent: true, reusePort: true, v6only: false,
-      bind: { address: '::', port }, listen: { backlog: 128 },
+      family: 6,
+      type: 'tcp',
+      mark: o.mark ?? 0x539,
+      transparent: true,
+      reusePort: true,
+      v6only: false,
+      bind: { address: '::', port },
+      listen: { backlog: 128 },
     });
     const server = createServer({ allowHalfOpen: false }, (s) => {
       if (port === 15006) void forward(netnsFd, s, o.mark ?? 0x539);

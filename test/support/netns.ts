@@ -106,7 +106,10 @@ export class TestNode {
       node.#namespaces.push(`${node.prefix}-node`);
       await run('ip', ['netns', 'add', `${node.prefix}-node`]);
       await node.ip(
-        'link set lo up', 'link add br0 type bridge', 'link set br0 up', 'addr add 10.77.0.1/16 dev br0',
+        'link set lo up',
+        'link add br0 type bridge',
+        'link set br0 up',
+        'addr add 10.77.0.1/16 dev br0',
         'addr add fd77::1/64 dev br0 nodad',
       );
       return node;
@@ -137,10 +140,22 @@ export class TestNode {
     await run('ip', ['netns', 'add', netnsName]);
     const six = options.ipv6 ?? true;
     const v6 = n.toString(16);
-    if (!six) await run('ip', ['netns', 'exec', netnsName, 'sh', '-c', 'for f in all default lo; do echo 1 > /proc/sys/net/ipv6/conf/$f/disable_ipv6; done']);
+    if (!six)
+      await run('ip', [
+        'netns',
+        'exec',
+        netnsName,
+        'sh',
+        '-c',
+        'for f in all default lo; do echo 1 > /proc/sys/net/ipv6/conf/$f/disable_ipv6; done',
+      ]);
     await this.ip(`link add v${n} type veth peer name eth0 netns ${netnsName}`, `link set v${n} up master br0`);
     await this.ipIn(
-      netnsName, 'link set lo up', 'link set eth0 up', `addr add 10.77.${n >> 8}.${n & 255}/16 dev eth0`, 'route add default via 10.77.0.1',
+      netnsName,
+      'link set lo up',
+      'link set eth0 up',
+      `addr add 10.77.${n >> 8}.${n & 255}/16 dev eth0`,
+      'route add default via 10.77.0.1',
       ...(six ? [`addr add fd77::${v6}/64 dev eth0 nodad`, 'route add default via fd77::1'] : []),
     );
     return { name, netnsName, netns: `/var/run/netns/${netnsName}`, ip4: `10.77.${n >> 8}.${n & 255}`, ip6: `fd77::${v6}` };
@@ -158,7 +173,14 @@ export class TestNode {
     this.#cgroup(path);
     const child = spawn(
       'sh',
-      ['-c', 'echo $$ > "$0/cgroup.procs" && exec nsenter --net="$1" "$2" --disable-warning=ExperimentalWarning "$3"', path, netns, process.execPath, ENDPOINT],
+      [
+        '-c',
+        'echo $$ > "$0/cgroup.procs" && exec nsenter --net="$1" "$2" --disable-warning=ExperimentalWarning "$3"',
+        path,
+        netns,
+        process.execPath,
+        ENDPOINT,
+      ],
       { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] },
     );
     const endpoint = new Endpoint(child);
@@ -210,7 +232,10 @@ export function tree(dir: string): string[] {
 /** What `ip` and `sysctl` say of a netns: rules, table 100, the three sysctls. For comparing before with after. */
 export function settingsOf(netnsName: string): string {
   const script = [
-    'ip rule', 'ip -6 rule', 'ip route show table 100 2>/dev/null', 'ip -6 route show table 100 2>/dev/null',
+    'ip rule',
+    'ip -6 rule',
+    'ip route show table 100 2>/dev/null',
+    'ip -6 route show table 100 2>/dev/null',
     'for f in ipv4/tcp_fwmark_accept ipv4/fwmark_reflect ipv6/fwmark_reflect; do echo $f $(cat /proc/sys/net/$f 2>/dev/null); done',
   ].join('; ');
   return execFileSync('ip', ['netns', 'exec', netnsName, 'sh', '-c', script], { encoding: 'utf8' });

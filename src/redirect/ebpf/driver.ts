@@ -39,7 +39,10 @@ export class EbpfDriver implements RedirectDriver {
     const swept = sweep(this.#path, this.#unwatched);
     const { dead, unfinished, orphans } = swept;
     if (dead.length + unfinished.length + orphans.length > 0) {
-      log.info({ dead: dead.map(String), unfinished: unfinished.map(String), orphans: orphans.map(String) }, 'removed what earlier runs left');
+      log.info(
+        { dead: dead.map(String), unfinished: unfinished.map(String), orphans: orphans.map(String) },
+        'removed what earlier runs left',
+      );
     }
     this.#events = openEvents(installed.maps);
   }
@@ -152,7 +155,10 @@ export class EbpfDriver implements RedirectDriver {
     const { maps, pins, template } = this.#path;
     const identity = maps.identity.get(cookie);
     if (identity !== undefined && identity.uid !== pod.uid) {
-      throw new CulvertError('NETNS_TAKEN', `prepare pod ${pod.namespace}/${pod.name}: its netns ${cookie} belongs to ${identity.namespace}/${identity.name}, uid ${identity.uid}`);
+      throw new CulvertError(
+        'NETNS_TAKEN',
+        `prepare pod ${pod.namespace}/${pod.name}: its netns ${cookie} belongs to ${identity.namespace}/${identity.name}, uid ${identity.uid}`,
+      );
     }
     if (identity === undefined || (pod.netnsPath !== '' && identity.netns !== pod.netnsPath)) maps.identity.set(cookie, identityOf(pod));
     const watch = this.#watches.get(cookie) ?? this.#watch(cookie, pod.netnsFd);
@@ -194,7 +200,8 @@ export class EbpfDriver implements RedirectDriver {
   #setState(cookie: bigint, state: number): void {
     const { maps } = this.#path;
     const pod = maps.pods.get(cookie);
-    if (pod === undefined || this.#leaving.has(cookie)) throw new CulvertError('NETNS_UNKNOWN', `change state of netns ${cookie}: it is not prepared`);
+    if (pod === undefined || this.#leaving.has(cookie))
+      throw new CulvertError('NETNS_UNKNOWN', `change state of netns ${cookie}: it is not prepared`);
     if (pod.state !== state) maps.pods.set(cookie, { ...pod, state });
   }
 }

@@ -38,8 +38,14 @@ export function createEbpfDriver(o: EbpfOptions): EbpfDriver {
   const nodeNetnsFd = openSync(o.nodeNetns, 'r');
   try {
     const installed = install({
-      object: o.object, pinDir: o.pinDir, cgroupRoot: o.cgroupRoot, nodeNetnsFd, instance: o.instance,
-      version: o.version ?? '', maxPods: o.maxPods, constants: constantsOf(probe, o.instance),
+      object: o.object,
+      pinDir: o.pinDir,
+      cgroupRoot: o.cgroupRoot,
+      nodeNetnsFd,
+      instance: o.instance,
+      version: o.version ?? '',
+      maxPods: o.maxPods,
+      constants: constantsOf(probe, o.instance),
     });
     o.log.info({ pinDir: o.pinDir, ...installed.report, sizes: installed.sizes }, 'datapath installed');
     try {

@@ -57,7 +57,11 @@ export function install(o: InstallOptions): Installed {
     undo.push(() => object.close());
     const maps = mapsOf(object);
     const held = lock ?? publishMaps(o, pins, object, maps, scratch);
-    if (lock === undefined) undo.push(() => removeTree(pins.dir), () => held.close());
+    if (lock === undefined)
+      undo.push(
+        () => removeTree(pins.dir),
+        () => held.close(),
+      );
     else pinNewMaps(object, pins, scratch);
 
     const hash = fingerprint(o.constants);
@@ -71,7 +75,10 @@ export function install(o: InstallOptions): Installed {
     if (!sameConstants) rememberConstants(pins, hash);
     removeTree(scratch);
     return {
-      pins, maps, template, report: { ...report, podLinksUpdated, leftovers },
+      pins,
+      maps,
+      template,
+      report: { ...report, podLinksUpdated, leftovers },
       sizes: Object.fromEntries(pinnable(object).map((m) => [m.name, native.bpfInfo(m.fd).maxEntries ?? m.maxEntries])),
       close: () => {
         held.close();
@@ -163,4 +170,3 @@ function refreshTemplate(pins: Pins, object: LoadedObject, template: Uint8Array,
   replacePin((to) => native.bpfPin(program.fd, to), path, scratch);
   return updated;
 }
-

@@ -45,7 +45,9 @@ export function joinNetns(path: Datapath, cookie: bigint, pod: PodTarget): PodWa
     return watch;
   } catch (error) {
     for (const step of undo.toReversed()) attempt(path, cookie, step);
-    throw error instanceof CulvertError ? error : new CulvertError('SYSTEM', `prepare netns ${cookie} of pod ${pod.namespace}/${pod.name}`, error);
+    throw error instanceof CulvertError
+      ? error
+      : new CulvertError('SYSTEM', `prepare netns ${cookie} of pod ${pod.namespace}/${pod.name}`, error);
   }
 }
 

@@ -21,7 +21,13 @@ const marked: { mark: number; mask: number } = { mark: wire.MARK_LOCAL, mask: wi
  * @param deadlineMs how long captured connections may take to end by themselves
  * @throws CulvertError SYSTEM when a setting could not be taken back; the entries are left then, and doing it again continues
  */
-export async function leaveNetns(path: Datapath, cookie: bigint, written: Written, netnsFd: number | undefined, deadlineMs: number): Promise<void> {
+export async function leaveNetns(
+  path: Datapath,
+  cookie: bigint,
+  written: Written,
+  netnsFd: number | undefined,
+  deadlineMs: number,
+): Promise<void> {
   const { pins, maps } = path;
   markDraining(maps, cookie);
   detachPodLink(pins, cookie);

@@ -120,8 +120,14 @@ function sourceOf(view: NetnsView, family: Family): string | undefined {
 
 function rule(add: boolean, family: Family, action: Action): NetnsOp {
   return {
-    op: 'rule', add, family, action, mark: wire.MARK_LOCAL, mask: wire.MARK_MASK,
-    pref: action === 'lookup' ? wire.RULE_PREF : wire.RULE_PREF_PROHIBIT, table: action === 'lookup' ? wire.ROUTE_TABLE : 0,
+    op: 'rule',
+    add,
+    family,
+    action,
+    mark: wire.MARK_LOCAL,
+    mask: wire.MARK_MASK,
+    pref: action === 'lookup' ? wire.RULE_PREF : wire.RULE_PREF_PROHIBIT,
+    table: action === 'lookup' ? wire.ROUTE_TABLE : 0,
   };
 }
 
@@ -138,5 +144,9 @@ function refusal(netns: Netns, op: NetnsOp | undefined, result: NetnsResult | un
   const verb = op !== undefined && 'add' in op && !op.add ? 'delete' : 'set or read';
   const detail = result?.ok === false ? result : undefined;
   const message = `${verb} ${op?.op ?? ''} in netns ${netns.name}`;
-  return new CulvertError('SYSTEM', `${message}: ${detail?.code ?? 'not done'}`, detail === undefined ? undefined : Object.assign(new Error(detail.code), detail));
+  return new CulvertError(
+    'SYSTEM',
+    `${message}: ${detail?.code ?? 'not done'}`,
+    detail === undefined ? undefined : Object.assign(new Error(detail.code), detail),
+  );
 }

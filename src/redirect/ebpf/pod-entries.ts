@@ -26,7 +26,7 @@ export function readWritten(maps: Maps): Map<bigint, Written> {
     return written;
   };
   for (const { key } of maps.own.entries()) of(key.cookie).own.add(key.addr);
-  for (const { key, value } of maps.podByAddr.entries()) if (value !== undefined) of(value).byAddress.add(key);
+  for (const { key, value } of maps.podByAddr.entries()) of(value).byAddress.add(key);
   return all;
 }
 

@@ -9,7 +9,9 @@ const STATES: Record<number, DatapathState> = {
 };
 
 export function flagBits(flags: PodFlags): number {
-  return (flags.dns ? podFlag.POD_DNS : 0) | (flags.ingressMode ? podFlag.POD_INGRESS_MODE : 0) | (flags.markOnly ? podFlag.POD_MARK_ONLY : 0);
+  return (
+    (flags.dns ? podFlag.POD_DNS : 0) | (flags.ingressMode ? podFlag.POD_INGRESS_MODE : 0) | (flags.markOnly ? podFlag.POD_MARK_ONLY : 0)
+  );
 }
 
 export function identityOf(pod: PodTarget): Identity {
@@ -36,5 +38,5 @@ export function enrolledNetns(cookie: bigint, pod: Pod, identity: Identity | und
 
 export function allEnrolled(maps: Maps): EnrolledNetns[] {
   const identities = new Map(maps.identity.entries().map(({ key, value }) => [key, value]));
-  return maps.pods.entries().flatMap(({ key, value }) => (value === undefined ? [] : [enrolledNetns(key, value, identities.get(key))]));
+  return maps.pods.entries().map(({ key, value }) => enrolledNetns(key, value, identities.get(key)));
 }

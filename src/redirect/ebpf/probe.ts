@@ -38,7 +38,15 @@ export interface ProbeOptions {
 const CGROUP2_MAGIC = 0x63677270n;
 
 /** enum bpf_func_id */
-const Helper = { setsockopt: 49, sockHashUpdate: 70, skStorageGet: 107, netnsCookie: 122, skAssign: 124, ringbufReserve: 131, setRetval: 187 } as const;
+const Helper = {
+  setsockopt: 49,
+  sockHashUpdate: 70,
+  skStorageGet: 107,
+  netnsCookie: 122,
+  skAssign: 124,
+  ringbufReserve: 131,
+  setRetval: 187,
+} as const;
 
 export function probeEbpf(o: ProbeOptions): EbpfProbe {
   const checks: ProbeCheck[] = [];
@@ -63,21 +71,39 @@ export function probeEbpf(o: ProbeOptions): EbpfProbe {
   });
   check('cgroup v2', true, `${o.cgroupRoot} is not a cgroup v2 directory`, () => native.statfsType(o.cgroupRoot) === CGROUP2_MAGIC);
   check('bpffs', true, `${o.pinDir} is not on a mounted bpffs`, () => isBpffs(existing(o.pinDir)));
-  check('connect hooks', true, 'cgroup connect hooks cannot tell the netns', () => addrHelper(CGROUP_PROGRAMS.connect4, Helper.netnsCookie));
+  check('connect hooks', true, 'cgroup connect hooks cannot tell the netns', () =>
+    addrHelper(CGROUP_PROGRAMS.connect4, Helper.netnsCookie),
+  );
   check('connect marks', true, 'cgroup connect hooks cannot set a mark', () => addrHelper(CGROUP_PROGRAMS.connect4, Helper.setsockopt));
   check('sk_lookup', true, 'no sk_lookup programs', () => native.bpfProbeHelper(ProgType.skLookup, SK_LOOKUP_ATTACH, Helper.skAssign));
   check('listener map', true, 'sock_ops cannot put sockets into a map', () => sockOpsHelper(Helper.sockHashUpdate));
-  check('socket storage', true, 'no storage per socket', () => addrHelper(CGROUP_PROGRAMS.connect4, Helper.skStorageGet) && sockOpsHelper(Helper.skStorageGet));
+  check(
+    'socket storage',
+    true,
+    'no storage per socket',
+    () => addrHelper(CGROUP_PROGRAMS.connect4, Helper.skStorageGet) && sockOpsHelper(Helper.skStorageGet),
+  );
   check('ring buffer', true, 'no BPF ring buffer', () => addrHelper(CGROUP_PROGRAMS.connect4, Helper.ringbufReserve));
   const retval = check('errno', false, 'refused connections show EPERM instead of ECONNREFUSED (bpf_set_retval, kernel 5.18)', () =>
-    addrHelper(CGROUP_PROGRAMS.connect4, Helper.setRetval));
-  const bindSetsockopt = check('bind fix', false, 'an app cannot bind a port while a captured connection uses it (setsockopt in bind hooks, kernel 5.15)', () =>
-    addrHelper(CGROUP_PROGRAMS.bind4, Helper.setsockopt));
-  const sockopsCookie = check('listen callback', false, 'listeners are taken from the tunnel by fd, and probes are not exempt (netns cookie in sock_ops, kernel 5.15)', () =>
-    sockOpsHelper(Helper.netnsCookie));
+    addrHelper(CGROUP_PROGRAMS.connect4, Helper.setRetval),
+  );
+  const bindSetsockopt = check(
+    'bind fix',
+    false,
+    'an app cannot bind a port while a captured connection uses it (setsockopt in bind hooks, kernel 5.15)',
+    () => addrHelper(CGROUP_PROGRAMS.bind4, Helper.setsockopt),
+  );
+  const sockopsCookie = check(
+    'listen callback',
+    false,
+    'listeners are taken from the tunnel by fd, and probes are not exempt (netns cookie in sock_ops, kernel 5.15)',
+    () => sockOpsHelper(Helper.netnsCookie),
+  );
 
   return {
-    usable: checks.every((c) => c.ok || !c.required), checks, nodeCookie,
+    usable: checks.every((c) => c.ok || !c.required),
+    checks,
+    nodeCookie,
     reasons: checks.filter((c) => !c.ok).map((c) => c.detail),
     features: { retval, bindSetsockopt, sockopsCookie },
   };

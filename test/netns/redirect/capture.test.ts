@@ -20,7 +20,7 @@ beforeAll(async () => {
   await app.call('listen', { name: 'app', host: '::', port: 8080 });
   await stranger.call('listen', { name: 'stranger', host: '::', port: 8080 });
 });
-afterAll(() => scene?.close());
+afterAll(() => scene.close());
 
 describe('outbound', () => {
   test.each([
@@ -84,7 +84,10 @@ describe('inbound', () => {
     const before = scene.driver.counters(cookie).inboundRedirected;
     for (const host of [pod.ip4, pod.ip6]) {
       const result = await kubelet.call('connect', { host, port: 8080 });
-      expect(result.greeting).toMatchObject({ by: 'app', remote: result.local?.includes(':') === false ? `::ffff:${result.local}` : result.local });
+      expect(result.greeting).toMatchObject({
+        by: 'app',
+        remote: result.local?.includes(':') === false ? `::ffff:${result.local}` : result.local,
+      });
     }
     expect(scene.driver.counters(cookie).inboundRedirected).toBe(before);
     expect(scene.driver.counters(cookie).inboundPassed['exempt']).toBe(2);

@@ -9,7 +9,7 @@ import { INSTANCE, Scene, eventually, linkOf, withFd, type Link } from './scene.
 
 let scene: Scene;
 beforeEach(async () => void (scene = await Scene.create()));
-afterEach(() => scene?.close());
+afterEach(() => scene.close());
 
 const CGROUP_LINKS = programs.filter((p) => p !== 'lookup');
 const links = (): Record<string, Link> =>
@@ -17,10 +17,18 @@ const links = (): Record<string, Link> =>
 
 test('the probe says yes here, with nothing missing, and why not elsewhere', () => {
   const options = { pinDir: scene.pinDir, cgroupRoot: scene.node.cgroupRoot, nodeNetns: scene.node.nodeNetns };
-  expect(probeEbpf(options)).toMatchObject({ usable: true, reasons: [], features: { retval: true, bindSetsockopt: true, sockopsCookie: true } });
+  expect(probeEbpf(options)).toMatchObject({
+    usable: true,
+    reasons: [],
+    features: { retval: true, bindSetsockopt: true, sockopsCookie: true },
+  });
   const elsewhere = probeEbpf({ pinDir: '/tmp/nowhere', cgroupRoot: '/tmp', nodeNetns: '/proc/self/ns/mnt' });
   expect(elsewhere.usable).toBe(false);
-  expect(elsewhere.reasons).toEqual([expect.stringContaining('/proc/self/ns/mnt'), '/tmp is not a cgroup v2 directory', '/tmp/nowhere is not on a mounted bpffs']);
+  expect(elsewhere.reasons).toEqual([
+    expect.stringContaining('/proc/self/ns/mnt'),
+    '/tmp is not a cgroup v2 directory',
+    '/tmp/nowhere is not on a mounted bpffs',
+  ]);
 });
 
 test('one link per cgroup program, all maps pinned, no names left over', () => {
@@ -127,7 +135,12 @@ test('a first installation that fails leaves nothing', () => {
 test('two agents side by side do not see each other', async () => {
   const [a, b] = [await scene.node.pod('a', 2), await scene.node.pod('b', 3)];
   const log = createLogger('test', 'silent');
-  const second = scene.start({ pinDir: `${scene.node.bpffs}/second`, cgroupRoot: scene.node.cgroupPath('second'), instance: INSTANCE + 1n, log });
+  const second = scene.start({
+    pinDir: `${scene.node.bpffs}/second`,
+    cgroupRoot: scene.node.cgroupPath('second'),
+    instance: INSTANCE + 1n,
+    log,
+  });
   const tunnel = await scene.tunnel();
   const cookie = await scene.enrol(a, tunnel);
   const theirs = await withFd(b.netns, (fd) => second.prepare(scene.target(b, fd)));
@@ -158,7 +171,12 @@ test('what earlier runs left is swept: dead netns, unfinished joinings, entries 
     await eventually('the kernel has freed the netns', () => linkOf(link).netnsIno === 0);
     scene.driver = scene.start();
     expect(scene.driver.snapshot().map((p) => p.cookie)).toEqual([c.cookie]);
-    expect(maps.own.keys().map((k) => k.cookie).filter((k) => k !== c.cookie)).toEqual([]);
+    expect(
+      maps.own
+        .keys()
+        .map((k) => k.cookie)
+        .filter((k) => k !== c.cookie),
+    ).toEqual([]);
     expect(maps.generation.keys()).toEqual([]);
     expect(tree(`${scene.pinDir}/pods`)).toEqual([c.cookie.toString(16), `${c.cookie.toString(16)}/lookup`]);
     expect(tree(scene.pinDir).filter((name) => name.startsWith('tmp'))).toEqual([]);

@@ -13,15 +13,19 @@ beforeAll(async () => {
   scene = await Scene.create();
   for (let i = 0; i < PODS; i++) pods.push(await scene.node.pod(`p${i}`, 10 + i));
 });
-afterAll(() => scene?.close());
+afterAll(() => scene.close());
 
-const quantile = (values: number[], q: number): string => (values.toSorted((a, b) => a - b)[Math.floor(q * (values.length - 1))] ?? 0).toFixed(2);
+const quantile = (values: number[], q: number): string =>
+  (values.toSorted((a, b) => a - b)[Math.floor(q * (values.length - 1))] ?? 0).toFixed(2);
 
 /** Bytes that the kernel charges to the maps. */
 function mapMemory(): number {
   const maps = scene.maps();
   try {
-    return [maps.pods, maps.identity, maps.own, maps.listeners, maps.generation, maps.podByAddr, maps.counters].reduce((sum, m) => sum + (native.bpfInfo(m.fd).memlock ?? 0), 0);
+    return [maps.pods, maps.identity, maps.own, maps.listeners, maps.generation, maps.podByAddr, maps.counters].reduce(
+      (sum, m) => sum + (native.bpfInfo(m.fd).memlock ?? 0),
+      0,
+    );
   } finally {
     maps.close();
   }
@@ -55,10 +59,14 @@ test(`${PODS} pods join and leave`, async () => {
     const restart = performance.now();
     scene.restart();
     const restarted = performance.now() - restart;
-    const reconciling = await timed(async (pod, fd) => void (await scene.driver.reconcile(scene.target(pod, fd))));
+    const reconciling = await timed(async (pod, fd) => {
+      await scene.driver.reconcile(scene.target(pod, fd));
+    });
     const leaving = await timed((pod, fd) => scene.driver.remove(cookies.get(pod) ?? 0n, fd, 0));
     for (const [what, times] of Object.entries({ joining, reconciling, leaving })) {
-      console.log(`${round} round, ${what}, ms per pod: median ${quantile(times, 0.5)}, p90 ${quantile(times, 0.9)}, worst ${quantile(times, 1)}`);
+      console.log(
+        `${round} round, ${what}, ms per pod: median ${quantile(times, 0.5)}, p90 ${quantile(times, 0.9)}, worst ${quantile(times, 1)}`,
+      );
     }
     console.log(`${round} round, restart of the driver with ${PODS} pods: ${restarted.toFixed(0)} ms`);
   }

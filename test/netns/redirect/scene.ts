@@ -35,8 +35,15 @@ export class Scene {
   /** A driver as an agent makes it. The tunnel's cgroup is trusted. */
   start(change: Partial<EbpfOptions> = {}): EbpfDriver {
     const driver = createEbpfDriver({
-      object: bpfObject(), pinDir: this.pinDir, cgroupRoot: this.node.cgroupRoot, nodeNetns: this.node.nodeNetns, instance: INSTANCE,
-      version: 'test', maxPods: 110, log: createLogger('test', process.env['CULVERT_TEST_LOG'] ?? 'silent'), ...change,
+      object: bpfObject(),
+      pinDir: this.pinDir,
+      cgroupRoot: this.node.cgroupRoot,
+      nodeNetns: this.node.nodeNetns,
+      instance: INSTANCE,
+      version: 'test',
+      maxPods: 110,
+      log: createLogger('test', process.env['CULVERT_TEST_LOG'] ?? 'silent'),
+      ...change,
     });
     this.#drivers.push(driver);
     driver.trustTunnel(native.cgroupId(this.node.cgroupPath('tunnel')));
@@ -59,7 +66,11 @@ export class Scene {
 
   target(pod: TestPod, netnsFd: number, flags: Partial<PodFlags> = {}): PodTarget {
     return {
-      uid: `uid-${pod.name}`, namespace: 'test', name: pod.name, netnsFd, netnsPath: pod.netns,
+      uid: `uid-${pod.name}`,
+      namespace: 'test',
+      name: pod.name,
+      netnsFd,
+      netnsPath: pod.netns,
       flags: { dns: false, ingressMode: false, markOnly: false, ...flags },
     };
   }

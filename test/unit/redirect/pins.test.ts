@@ -52,7 +52,8 @@ describe('what a program is compared by', () => {
 test('every map that holds entries per pod grows with the pods', () => {
   const small = mapSizes(10);
   const large = mapSizes(1000);
-  for (const name of ['pods', 'identity', 'own', 'listeners', 'generation', 'pod_by_addr', 'counters']) expect(large[name]).toBeGreaterThan((small[name] ?? 0) * 10);
+  for (const name of ['pods', 'identity', 'own', 'listeners', 'generation', 'pod_by_addr', 'counters'])
+    expect(large[name]).toBeGreaterThan((small[name] ?? 0) * 10);
   expect(large['own']).toBeGreaterThanOrEqual(32 * 1000);
   expect(large['listeners']).toBeGreaterThanOrEqual(16 * 1000);
 });

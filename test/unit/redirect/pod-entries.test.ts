@@ -38,7 +38,12 @@ function fake(): { maps: Maps; own: FakeMap<{ cookie: bigint; addr: string }, nu
   return { maps: { own, podByAddr: by } as unknown as Maps, own, by, log };
 }
 const address = (text: string, device = 'eth0', scope = 0): Address => ({
-  address: text, family: text.includes(':') ? 6 : 4, ifindex: 2, device, scope, prefix: 24,
+  address: text,
+  family: text.includes(':') ? 6 : 4,
+  ifindex: 2,
+  device,
+  scope,
+  prefix: 24,
 });
 
 describe('addresses of a netns in the maps', () => {
@@ -75,11 +80,26 @@ describe('addresses of a netns in the maps', () => {
         let written = nothingWritten();
         for (const step of steps) {
           if (restart) written = readWritten(maps).get(5n) ?? nothingWritten();
-          writeAddresses(maps, 5n, written, step.map((a) => address(a)));
+          writeAddresses(
+            maps,
+            5n,
+            written,
+            step.map((a) => address(a)),
+          );
         }
         const last = (steps.at(-1) ?? []).toSorted();
-        expect(own.entries().map((e) => e.key.addr).toSorted()).toEqual(last);
-        expect(by.entries().map((e) => e.key).toSorted()).toEqual(last);
+        expect(
+          own
+            .entries()
+            .map((e) => e.key.addr)
+            .toSorted(),
+        ).toEqual(last);
+        expect(
+          by
+            .entries()
+            .map((e) => e.key)
+            .toSorted(),
+        ).toEqual(last);
       }),
     );
   });
