@@ -6,5 +6,5 @@ export { dumpMaps, type MapDump, type Row } from './dump.ts';
 export { decodeEvent, type Event } from './events.ts';
 export * from './layout.ts';
 export { mapsOf, openPinnedMap, openPinnedMaps, pinnedMaps, type Maps } from './open.ts';
-export { reasonOf, reasons, type Reason } from './reasons.ts';
+export { reasonOf, reasons } from './reasons.ts';
 export { TypedMap, type TypedMapName } from './typed-map.ts';

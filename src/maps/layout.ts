@@ -25,7 +25,6 @@ export type Of<K> = K extends StructName ? Struct<K> : Scalar<K>;
 export type KeyOf<N extends MapName> = Of<(typeof maps)[N]['key']>;
 export type ValueOf<N extends MapName> = Of<(typeof maps)[N]['value']>;
 
-export type Tuple = Struct<'tuple'>;
 export type Identity = Struct<'identity'>;
 export type Pod = Struct<'pod'>;
 export type Owner = Struct<'owner'>;
