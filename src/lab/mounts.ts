@@ -11,9 +11,10 @@ export function mountsBelow(dir: string, mountinfo = readFileSync('/proc/self/mo
     .sort((a, b) => b.length - a.length);
 }
 
+/** Lazily: whoever still has something open there, a shell of somebody looking around, must not keep a lab from going. */
 export async function unmountBelow(dir: string): Promise<void> {
   const mounts = mountsBelow(dir);
-  if (mounts.length > 0) await must(['umount', ...mounts]);
+  if (mounts.length > 0) await must(['umount', '--lazy', ...mounts]);
 }
 
 /** The kernel writes blanks as \040. */

@@ -16,9 +16,12 @@ export async function createNetns(path: string): Promise<void> {
   ]);
 }
 
-/** Lets go of the namespace; it dies with its last process. Nothing there is success. */
+/**
+ * Lets go of the namespace; it dies with its last user. Lazily, as ip-netns does it: a tunnel that opened it through this mount
+ * would keep the mount busy. Nothing there is success.
+ */
 export async function removeNetns(path: string): Promise<void> {
-  await attempt(['umount', path]);
+  await attempt(['umount', '--lazy', path]);
   rmSync(path, { force: true });
 }
 
