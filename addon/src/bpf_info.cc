@@ -7,24 +7,13 @@
 #include <vector>
 
 #include "arguments.h"
+#include "bpf_kind.h"
 #include "bpf_log.h"
 #include "error.h"
 
 namespace culvert {
 
 namespace {
-
-/** BPF_OBJ_GET_INFO_BY_FD answers for any kind without saying which; the anonymous inode's name does. */
-std::string kindOf(int fd) {
-  char target[64] = {};
-  const std::string link = "/proc/self/fd/" + std::to_string(fd);
-  check(readlink(link.c_str(), target, sizeof target - 1), "readlink", link);
-  const std::string name = target;
-  for (const char* kind : {"map", "prog", "link"}) {
-    if (name == std::string("anon_inode:bpf-") + kind || name == std::string("anon_inode:bpf_") + kind) return kind;
-  }
-  throw SystemError(EINVAL, "bpf(BPF_OBJ_GET_INFO_BY_FD)", name + " is no BPF object");
-}
 
 template <typename Info>
 void query(int fd, Info& info) {
@@ -91,7 +80,7 @@ void describeLink(int fd, Napi::Object result) {
 
 Napi::Value bpfInfo(const Napi::CallbackInfo& info) {
   const int fd = integer(info[0]);
-  const std::string kind = kindOf(fd);
+  const std::string kind = bpfKind(fd);
   auto result = Napi::Object::New(info.Env());
   result.Set("kind", kind);
   if (kind == "map") describeMap(fd, result);

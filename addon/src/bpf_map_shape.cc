@@ -3,11 +3,14 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "bpf_kind.h"
 #include "error.h"
 
 namespace culvert {
 
 MapShape MapShape::of(int fd) {
+  // A program's info read as a map's would have us allocate by its timestamps.
+  if (bpfKind(fd) != "map") throw SystemError(EINVAL, "bpf(BPF_OBJ_GET_INFO_BY_FD)", "no map");
   bpf_map_info info{};
   uint32_t length = sizeof info;
   check(bpf_obj_get_info_by_fd(fd, &info, &length), "bpf(BPF_OBJ_GET_INFO_BY_FD)");

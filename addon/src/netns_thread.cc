@@ -13,7 +13,6 @@
 #include <thread>
 
 #include "error.h"
-#include "fd.h"
 
 namespace culvert::netns {
 
@@ -65,10 +64,13 @@ NetnsThread& thread() {
   return instance;
 }
 
-/** The namespace to come back to, opened before any other is entered. */
+/**
+ * The namespace to come back to, opened before any other is entered. Never closed: while the process exits this thread may still be
+ * on its way back.
+ */
 int home() {
-  static const Fd fd(check(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), "open", "/proc/thread-self/ns/net"));
-  return fd.get();
+  static const int fd = check(::open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC), "open", "/proc/thread-self/ns/net");
+  return fd;
 }
 
 class Guard {
