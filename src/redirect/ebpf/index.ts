@@ -7,7 +7,7 @@ import { install } from './install.ts';
 import { constantsOf, probeEbpf } from './probe.ts';
 
 export { EbpfDriver } from './driver.ts';
-export { probeEbpf, type EbpfProbe, type ProbeCheck } from './probe.ts';
+export { probeEbpf } from './probe.ts';
 
 export interface EbpfOptions {
   /** culvert.bpf.o */

@@ -213,6 +213,35 @@ describe('leaving', () => {
   });
 });
 
+test('twenty times on and off under load, in both directions and from the node: no connection fails', async () => {
+  const pod = await newPod('toggled');
+  const [app, kubelet] = await Promise.all([scene.app(pod), scene.node.process('kubelet', scene.node.nodeNetns)]);
+  await stranger.call('listen', { name: 'busy', host: '::', port: 8090 });
+  await app.call('listen', { name: 'app', host: '::', port: 8080 });
+  const loads = [
+    { from: app, to: { host: other.ip4, port: 8090 } },
+    { from: app, to: { host: other.ip6, port: 8090 } },
+    { from: stranger, to: { host: pod.ip4, port: 8080 } },
+    { from: stranger, to: { host: pod.ip6, port: 8080 } },
+    { from: kubelet, to: { host: pod.ip4, port: 8080 } },
+  ];
+  for (const { from, to } of loads) await from.call('load', { name: `${to.host} ${to.port}`, ...to });
+  for (let i = 0; i < 20; i++) {
+    const cookie = await scene.enrol(pod, tunnel);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    scene.driver.drain(cookie);
+    await new Promise((resolve) => setTimeout(resolve, 20)); // the agent's grace: what was captured gets to the tunnel
+    await tunnel.call('unserve', { name: 'tunnel-toggled' });
+    await scene.remove(pod, cookie, 2000);
+  }
+  for (const { from, to } of loads) {
+    const { ok, failed } = await from.call('stop', { name: `${to.host} ${to.port}` });
+    expect(failed, `${to.host} ${to.port}`).toEqual({});
+    expect(ok).toBeGreaterThan(20);
+  }
+  await kubelet.kill();
+});
+
 describe('a netns that changes', () => {
   test('rules and routes deleted by the app come back, counted', async () => {
     const pod = await newPod('tamper');
