@@ -87,7 +87,8 @@ describe('CONNECT', () => {
   let session: ClientHttp2Session;
   beforeEach(async () => {
     const { context } = await certificate('spiffe://cluster.local/ns/shop/sa/client');
-    const socket = connectTls({ host: WEB, port: 15008, localAddress: '127.79.1.1', rejectUnauthorized: false, ALPNProtocols: ['h2'], secureContext: context });
+    const raw = connectTcp({ host: WEB, port: 15008, localAddress: '127.79.1.1' });
+    const socket = connectTls({ socket: raw, rejectUnauthorized: false, ALPNProtocols: ['h2'], secureContext: context });
     await new Promise((resolve) => socket.once('secureConnect', resolve));
     session = connectHttp2('https://web', { createConnection: () => socket });
   });
