@@ -18,6 +18,7 @@ npm                                npm
 /usr/include/zlib.h                zlib1g-dev'
 run='
 /usr/lib/cni/bridge                containernetworking-plugins
+curl                               curl
 tcpdump                            tcpdump
 ip                                 iproute2
 nsenter                            util-linux
