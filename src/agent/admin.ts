@@ -18,8 +18,17 @@ const READ_DEADLINE_MS = 5000;
 const requestSchema = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('status') }),
   z.strictObject({ op: z.literal('pods') }),
-  z.strictObject({ op: z.literal('verify'), pod: z.string().regex(/^[^/]+\/[^/]+$/, 'must be namespace/name').optional() }),
-  z.strictObject({ op: z.literal('redirect-on'), flags: z.strictObject({ dns: z.boolean().optional(), ingressMode: z.boolean().optional() }).optional() }),
+  z.strictObject({
+    op: z.literal('verify'),
+    pod: z
+      .string()
+      .regex(/^[^/]+\/[^/]+$/, 'must be namespace/name')
+      .optional(),
+  }),
+  z.strictObject({
+    op: z.literal('redirect-on'),
+    flags: z.strictObject({ dns: z.boolean().optional(), ingressMode: z.boolean().optional() }).optional(),
+  }),
   z.strictObject({ op: z.literal('redirect-off') }),
   z.strictObject({ op: z.literal('redirect-show') }),
 ]);
@@ -42,9 +51,16 @@ export function adminConnection(handler: AdminHandler, log: Logger): (socket: Se
         asked = true;
         void respond(handler, data, fds, truncated, log)
           .then((response) => sendChunks(socket, response, () => open))
-          .catch((error: unknown) => { log.debug({ error: describe(error) }, 'admin answer not delivered'); })
+          .catch((error: unknown) => {
+            log.debug({ error: describe(error) }, 'admin answer not delivered');
+          })
           // not at once: what the kernel did not take yet would be lost with the socket
-          .finally(() => { if (open) deadline = setTimeout(() => { socket.close(); }, READ_DEADLINE_MS); });
+          .finally(() => {
+            if (open)
+              deadline = setTimeout(() => {
+                socket.close();
+              }, READ_DEADLINE_MS);
+          });
       },
       onClose() {
         open = false;
@@ -76,7 +92,10 @@ function parse(data: Uint8Array): AdminRequest {
   }
   const result = requestSchema.safeParse(value);
   if (result.success) return result.data as AdminRequest;
-  throw new CulvertError('USAGE', `admin request: ${result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ')}`);
+  throw new CulvertError(
+    'USAGE',
+    `admin request: ${result.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ')}`,
+  );
 }
 
 async function sendChunks(socket: Seqpacket, response: AdminResponse, isOpen: () => boolean): Promise<void> {

@@ -65,7 +65,9 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
       tunnels.trust(peer);
       reconciler.tunnelConnected(peer.pid);
     },
-    onReady: () => { reconciler.tunnelReady(); },
+    onReady: () => {
+      reconciler.tunnelReady();
+    },
     onGone: (_peer, left) => {
       if (left === 0) reconciler.tunnelsGone();
     },
@@ -110,7 +112,9 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
   const known: Known = { config, driver, reconciler, zds, source };
   let latest: MeshSnapshot | undefined;
   const answer = adminHandler(known, config, () => latest);
-  doors.push(native.seqpacketListen(paths.adminSocket(config.runDir), 0o600, ADMIN_PACKET, adminConnection(answer, log.child({ part: 'admin' }))));
+  doors.push(
+    native.seqpacketListen(paths.adminSocket(config.runDir), 0o600, ADMIN_PACKET, adminConnection(answer, log.child({ part: 'admin' }))),
+  );
 
   const enrolment = new EnrolmentWriter({ path: paths.enrolment(config.stateDir), log, ...config });
   const watch = source.watch(
@@ -119,16 +123,28 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
       reconciler.apply(snapshot);
       void enrolment.update(snapshot);
     },
-    (error) => { log.error({ error: describe(error) }, source.synced() ? 'source has faults; the last good state stays in use' : 'source has faults; nothing is known yet'); },
+    (error) => {
+      log.error(
+        { error: describe(error) },
+        source.synced() ? 'source has faults; the last good state stays in use' : 'source has faults; nothing is known yet',
+      );
+    },
   );
   doors.push(watch);
   const tick = setInterval(() => {
     reconciler.tick();
     tunnels.sweep();
   }, TICK_MS);
-  doors.push({ close: () => { clearInterval(tick); } });
+  doors.push({
+    close: () => {
+      clearInterval(tick);
+    },
+  });
 
-  const cni = { add: (r: Parameters<typeof addPod>[1]) => addPod(reconciler, r, ADD_TIMEOUT_MS), del: (r: Parameters<typeof delPod>[1]) => delPod(reconciler, r) };
+  const cni = {
+    add: (r: Parameters<typeof addPod>[1]) => addPod(reconciler, r, ADD_TIMEOUT_MS),
+    del: (r: Parameters<typeof delPod>[1]) => delPod(reconciler, r),
+  };
   doors.push(await serveCni(paths.cniSocket(config.runDir), cni, log.child({ part: 'cni' })));
   log.info({ node: config.node, version, runDir: config.runDir, pinDir: config.pinDir, zds: config.zdsSocket }, 'agent serves');
 }
@@ -144,7 +160,8 @@ function adminHandler(known: Known, config: AgentConfig, latest: () => MeshSnaps
       case 'pods':
         return podsOf(known);
       case 'verify': {
-        const chosen = request.pod === undefined ? reconciler.registry.all().filter((entry) => entry.pod.captured) : [named(reconciler, request.pod)];
+        const chosen =
+          request.pod === undefined ? reconciler.registry.all().filter((entry) => entry.pod.captured) : [named(reconciler, request.pod)];
         return verifyPods(chosen, { node: config.node, nodeNetns: config.nodeNetns, driver, native, knownIps });
       }
       case 'redirect-on':
@@ -172,7 +189,9 @@ async function refuseSecond(path: string): Promise<void> {
       socket.destroy();
       resolve(true);
     });
-    socket.once('error', () => { resolve(false); });
+    socket.once('error', () => {
+      resolve(false);
+    });
   });
   if (served) throw new CulvertError('AGENT_REFUSED', `start agent: another one serves ${path}`);
 }

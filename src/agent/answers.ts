@@ -23,7 +23,8 @@ export interface Known {
 export function statusOf(known: Known): AgentStatus {
   const { config, driver, reconciler, zds, source } = known;
   const connections = zds.connections().map(({ id, since }) => ({ id, since: since.toISOString() }));
-  const count = (wanted: PodSummary): number => reconciler.registry.all().filter((entry) => entry.record !== undefined && summary(entry) === wanted).length;
+  const count = (wanted: PodSummary): number =>
+    reconciler.registry.all().filter((entry) => entry.record !== undefined && summary(entry) === wanted).length;
   return {
     node: config.node,
     version,

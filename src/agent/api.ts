@@ -71,8 +71,7 @@ export type AdminRequest =
   | { op: 'redirect-show' };
 
 export type AdminResponse<T = unknown> =
-  | { ok: true; result: T }
-  | { ok: false; error: { code: string; message: string; retryable: boolean } };
+  { ok: true; result: T } | { ok: false; error: { code: string; message: string; retryable: boolean } };
 
 /** POST /v1/add and POST /v1/del on the CNI socket. 200 with CniAddResponse, else JSON {error:{code,message,retryable}}. */
 export interface CniAddRequest {

@@ -15,7 +15,11 @@ export interface CniHandlers {
 const MAX_BODY = 64 * 1024;
 const name = z.string().min(1).max(253);
 const delSchema = z.object({ containerId: z.string(), netns: z.string(), podNamespace: name, podName: name, podUid: z.string() });
-const addSchema = delSchema.extend({ netns: z.string().startsWith('/'), ifname: z.string().min(1), ips: z.array(z.union([z.ipv4(), z.ipv6()])) });
+const addSchema = delSchema.extend({
+  netns: z.string().startsWith('/'),
+  ifname: z.string().min(1),
+  ips: z.array(z.union([z.ipv4(), z.ipv6()])),
+});
 
 /** Listening when it resolves. */
 export async function serveCni(path: string, handlers: CniHandlers, log: Logger): Promise<{ close(): Promise<void> }> {
@@ -23,7 +27,9 @@ export async function serveCni(path: string, handlers: CniHandlers, log: Logger)
   rmSync(path, { force: true });
   const server = createServer((request, response) => {
     answer(request, handlers).then(
-      (body) => { reply(response, 200, body); },
+      (body) => {
+        reply(response, 200, body);
+      },
       (error: unknown) => {
         const { status, fault } = faultOf(error);
         log.warn({ url: request.url, ...fault }, 'plugin request failed');
@@ -40,7 +46,9 @@ export async function serveCni(path: string, handlers: CniHandlers, log: Logger)
   return {
     close: () =>
       new Promise((resolve) => {
-        server.close(() => { resolve(); });
+        server.close(() => {
+          resolve();
+        });
         server.closeIdleConnections();
       }),
   };
@@ -90,7 +98,8 @@ class HttpFault extends Error {
 
 function faultOf(error: unknown): { status: number; fault: { code: string; message: string; retryable: boolean } } {
   if (error instanceof HttpFault) return { status: error.status, fault: { code: 'CNI_INPUT', message: error.message, retryable: false } };
-  if (error instanceof CulvertError) return { status: 500, fault: { code: error.code, message: describe(error), retryable: error.retryable } };
+  if (error instanceof CulvertError)
+    return { status: 500, fault: { code: error.code, message: describe(error), retryable: error.retryable } };
   return { status: 500, fault: { code: 'SYSTEM', message: describe(error), retryable: true } };
 }
 

@@ -18,7 +18,11 @@ export async function addPod(reconciler: Reconciler, request: CniAddRequest, tim
   const end = performance.now() + timeoutMs;
   // the runtime may be faster than the watch
   const entry = await reconciler.until(() => find(reconciler, request), timeoutMs);
-  if (entry === undefined) throw new CulvertError('POD_UNKNOWN', `add pod ${pod}: the source has no such pod${request.podUid === '' ? '' : ` with uid ${request.podUid}`}`);
+  if (entry === undefined)
+    throw new CulvertError(
+      'POD_UNKNOWN',
+      `add pod ${pod}: the source has no such pod${request.podUid === '' ? '' : ` with uid ${request.podUid}`}`,
+    );
   if (!entry.decision.enrolled) return { enrolled: false, reason: entry.decision.reason };
 
   reconciler.sandbox(entry, { netns: request.netns, ips: request.ips });
@@ -30,7 +34,10 @@ export async function addPod(reconciler: Reconciler, request: CniAddRequest, tim
     return undefined;
   }, end - performance.now());
   if (answer !== undefined) return answer;
-  throw new CulvertError('ENROL_FAILED', `add pod ${pod}: still ${entry.pod.state} after ${timeoutMs / 1000} s${entry.pod.error === undefined ? '' : `: ${entry.pod.error.message}`}`);
+  throw new CulvertError(
+    'ENROL_FAILED',
+    `add pod ${pod}: still ${entry.pod.state} after ${timeoutMs / 1000} s${entry.pod.error === undefined ? '' : `: ${entry.pod.error.message}`}`,
+  );
 }
 
 /** Always succeeds: a sandbox that is not ours, or a DEL that comes late or twice, leaves everything as it is. */
@@ -39,7 +46,8 @@ export async function delPod(reconciler: Reconciler, request: CniDelRequest): Pr
   if (entry === undefined || entry.pod.state === 'out') return;
   const { netns } = entry.pod.subject;
   if (netns === undefined) return;
-  const named = request.netns === '' || request.netns === netns.path || request.netns === entry.alias || request.netns === entry.sandbox?.netns;
+  const named =
+    request.netns === '' || request.netns === netns.path || request.netns === entry.alias || request.netns === entry.sandbox?.netns;
   if (!named) return; // of a sandbox before this one
   reconciler.sandbox(entry, undefined);
   await reconciler.until(() => (entry.pod.state === 'out' ? true : undefined), DEL_WAIT_MS);

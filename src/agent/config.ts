@@ -23,7 +23,10 @@ export const agentConfigSchema = z
       .default([])
       .describe("the mesh's own pods: the plugin lets them pass while the agent is away"),
     graceCapMs: z.int().min(0).max(60_000).default(10_000).describe('longest wait for peers when a running pod leaves'),
-    logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info').describe('least severe level that is logged'),
+    logLevel: z
+      .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
+      .default('info')
+      .describe('least severe level that is logged'),
   })
   .describe('culvert agent');
 

@@ -19,6 +19,10 @@ export function instanceId(stateDir: string): bigint {
   }
   const text = readFileSync(path, 'utf8').trim();
   const id = /^[0-9a-f]{16}$/.test(text) ? BigInt(`0x${text}`) : 0n;
-  if (id === 0n) throw new CulvertError('CONFIG_INVALID', `read instance id: ${path} does not hold 16 hexadecimal digits; remove it when no pod is enrolled`);
+  if (id === 0n)
+    throw new CulvertError(
+      'CONFIG_INVALID',
+      `read instance id: ${path} does not hold 16 hexadecimal digits; remove it when no pod is enrolled`,
+    );
   return id;
 }

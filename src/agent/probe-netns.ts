@@ -14,8 +14,6 @@ const V6 = { node: 'fd77:6375:6c76::1', probe: 'fd77:6375:6c76::2', prefix: 126 
 
 export interface ProbeNetns {
   fd: number;
-  ip4: string;
-  ip6: string;
   close(): Promise<void>;
 }
 
@@ -26,20 +24,27 @@ export async function openProbeNetns(nodeNetns: string): Promise<ProbeNetns> {
   try {
     await ready(child);
     const pid = String(child.pid ?? 0);
-    await ip(['nsenter', `--net=${nodeNetns}`], [
-      `link add ${device} type veth peer name eth0 netns ${pid}`,
-      `addr add ${V4.node}/${V4.prefix} dev ${device}`,
-      `link set ${device} up`,
-    ]);
-    await ip(['nsenter', '--target', pid, '--net'], [`addr add ${V4.probe}/${V4.prefix} dev eth0`, 'link set lo up', 'link set eth0 up', `route add default via ${V4.node}`]);
+    await ip(
+      ['nsenter', `--net=${nodeNetns}`],
+      [
+        `link add ${device} type veth peer name eth0 netns ${pid}`,
+        `addr add ${V4.node}/${V4.prefix} dev ${device}`,
+        `link set ${device} up`,
+      ],
+    );
+    await ip(
+      ['nsenter', '--target', pid, '--net'],
+      [`addr add ${V4.probe}/${V4.prefix} dev eth0`, 'link set lo up', 'link set eth0 up', `route add default via ${V4.node}`],
+    );
     // a node without IPv6 has no pod to be tried over it
     await ip(['nsenter', `--net=${nodeNetns}`], [`addr add ${V6.node}/${V6.prefix} dev ${device} nodad`]).catch(() => undefined);
-    await ip(['nsenter', '--target', pid, '--net'], [`addr add ${V6.probe}/${V6.prefix} dev eth0 nodad`, `route add default via ${V6.node}`]).catch(() => undefined);
+    await ip(
+      ['nsenter', '--target', pid, '--net'],
+      [`addr add ${V6.probe}/${V6.prefix} dev eth0 nodad`, `route add default via ${V6.node}`],
+    ).catch(() => undefined);
     const fd = openSync(`/proc/${pid}/ns/net`, 'r');
     return {
       fd,
-      ip4: V4.probe,
-      ip6: V6.probe,
       async close() {
         closeSync(fd);
         await end(child, nodeNetns, device);
@@ -54,9 +59,13 @@ export async function openProbeNetns(nodeNetns: string): Promise<ProbeNetns> {
 /** The namespace is there once its first process has said so. */
 async function ready(child: ChildProcess): Promise<void> {
   const said = new Promise<void>((resolve, reject) => {
-    child.stdout?.once('data', () => { resolve(); });
+    child.stdout?.once('data', () => {
+      resolve();
+    });
     child.once('error', reject);
-    child.once('exit', (code) => { reject(new CulvertError('SYSTEM', `open throw-away network namespace: unshare ended with ${code ?? 'a signal'}`)); });
+    child.once('exit', (code) => {
+      reject(new CulvertError('SYSTEM', `open throw-away network namespace: unshare ended with ${code ?? 'a signal'}`));
+    });
   });
   await said;
 }
@@ -75,7 +84,10 @@ function ip([command = 'ip', ...args]: string[], commands: string[]): Promise<vo
   return new Promise((resolve, reject) => {
     const child = execFile(command, [...args, 'ip', '-batch', '-'], { timeout: 5000 }, (error, _stdout, stderr) => {
       if (error === null) resolve();
-      else reject(new CulvertError('SYSTEM', `open throw-away network namespace: ip: ${stderr.trim().split('\n')[0] ?? error.message}`, error));
+      else
+        reject(
+          new CulvertError('SYSTEM', `open throw-away network namespace: ip: ${stderr.trim().split('\n')[0] ?? error.message}`, error),
+        );
     });
     child.stdin?.on('error', () => undefined); // it ended before it read: its exit says why
     child.stdin?.end(`${commands.join('\n')}\n`);

@@ -63,6 +63,11 @@ export class ManualRedirect {
   #status(cookie: bigint): RedirectStatus {
     const found = this.#find(cookie);
     if (found === undefined) return { netnsCookie: String(cookie), datapath: 'none', listeners: [], counters: NO_COUNTERS };
-    return { netnsCookie: String(cookie), datapath: found.state, listeners: this.#driver.listeners(cookie), counters: this.#driver.counters(cookie) };
+    return {
+      netnsCookie: String(cookie),
+      datapath: found.state,
+      listeners: this.#driver.listeners(cookie),
+      counters: this.#driver.counters(cookie),
+    };
   }
 }

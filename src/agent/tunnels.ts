@@ -39,7 +39,10 @@ export class TrustedTunnels {
       this.#o.driver.trustTunnel(id);
       this.#o.log.info({ pid: peer.pid, cgroup: String(id) }, 'tunnel trusted');
     } catch (error) {
-      this.#o.log.error({ pid: peer.pid, error: describe(error) }, 'tunnel can not be told by its cgroup; only what it listens on when it acknowledges is taken');
+      this.#o.log.error(
+        { pid: peer.pid, error: describe(error) },
+        'tunnel can not be told by its cgroup; only what it listens on when it acknowledges is taken',
+      );
     }
   }
 
@@ -59,10 +62,13 @@ export class TrustedTunnels {
   }
 
   #cgroupOf(pid: number): string {
-    const line = readFileSync(`${this.#proc}/${pid}/cgroup`, 'utf8').split('\n').find((each) => each.startsWith('0::'));
+    const line = readFileSync(`${this.#proc}/${pid}/cgroup`, 'utf8')
+      .split('\n')
+      .find((each) => each.startsWith('0::'));
     const path = line?.slice('0::'.length);
     if (path === undefined) throw new CulvertError('CGROUP_ROOT', `tell tunnel ${pid} by its cgroup: it is in no cgroup v2`);
-    if (path === '/') throw new CulvertError('CGROUP_ROOT', `tell tunnel ${pid} by its cgroup: it runs in the root of cgroup v2, where everybody may be`);
+    if (path === '/')
+      throw new CulvertError('CGROUP_ROOT', `tell tunnel ${pid} by its cgroup: it runs in the root of cgroup v2, where everybody may be`);
     return join(cgroup2Mount(readFileSync(`${this.#proc}/self/mountinfo`, 'utf8')), path);
   }
 }

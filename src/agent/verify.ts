@@ -3,6 +3,7 @@
  * datapath's event of that very tuple says redirected, and the connection was established, so a tunnel accepted it. Whether the
  * tunnel then reaches anything does not matter: a denial by policy is the mesh at work.
  */
+import { closeSync, openSync } from 'node:fs';
 import type { Native } from '../sys/native.ts';
 import { describe, systemCause } from '../base/errors.ts';
 import { Slots } from '../base/slots.ts';
@@ -17,7 +18,7 @@ export interface VerifyOptions {
   node: string;
   nodeNetns: string;
   driver: Pick<RedirectDriver, 'onEvent'>;
-  native: Pick<Native, 'netnsConnect' | 'socketNames' | 'socketReset'>;
+  native: Pick<Native, 'netnsConnect' | 'netnsRun' | 'socketNames' | 'socketReset'>;
   /** addresses of pods anywhere in the mesh, as destinations */
   knownIps: () => string[];
 }
@@ -53,7 +54,13 @@ export async function verifyPods(entries: Entry[], o: VerifyOptions): Promise<Ve
 
 async function verifyPod(entry: Entry, probe: ProbeNetns | string, o: VerifyOptions): Promise<VerifyResult> {
   const { namespace, name, netns, flags } = entry.pod.subject;
-  const result = (outbound: Verdict, inbound: Verdict): VerifyResult => ({ node: o.node, pod: `${namespace}/${name}`, ok: outbound.ok && inbound.ok, outbound, inbound });
+  const result = (outbound: Verdict, inbound: Verdict): VerifyResult => ({
+    node: o.node,
+    pod: `${namespace}/${name}`,
+    ok: outbound.ok && inbound.ok,
+    outbound,
+    inbound,
+  });
   if (summary(entry) !== 'enrolled' || netns === undefined) {
     const detail = { ok: false, detail: `${summary(entry)}: ${reason(entry)}` };
     return result(detail, detail);
@@ -82,11 +89,31 @@ function tryOut(netnsFd: number, ip: string, own: string[], o: VerifyOptions): P
   return attempt(netnsFd, target, 'outbound', ['accepted'], o);
 }
 
-function tryIn(probe: ProbeNetns, ip: string, o: VerifyOptions): Promise<Verdict> {
-  return attempt(probe.fd, ip, 'inbound', ['tunnel', 'hbone'], o);
+async function tryIn(probe: ProbeNetns, ip: string, o: VerifyOptions): Promise<Verdict> {
+  const verdict = await attempt(probe.fd, ip, 'inbound', ['tunnel', 'hbone'], o);
+  if (verdict.ok || forwards(ip, o)) return verdict;
+  return { ok: false, detail: `${verdict.detail}; this node does not forward, so this says nothing of the pod` };
 }
 
-async function attempt(netnsFd: number, ip: string, direction: DatapathEvent['direction'], proofs: string[], o: VerifyOptions): Promise<Verdict> {
+/** The throw-away namespace reaches a pod as other pods do: through the node. */
+function forwards(ip: string, o: VerifyOptions): boolean {
+  const fd = openSync(o.nodeNetns, 'r');
+  try {
+    const path = familyOf(ip) === 4 ? 'net/ipv4/ip_forward' : 'net/ipv6/conf/all/forwarding';
+    const [result] = o.native.netnsRun(fd, [{ op: 'sysctl-read', path }]);
+    return result?.ok !== true || String(result.value).trim() !== '0';
+  } finally {
+    closeSync(fd);
+  }
+}
+
+async function attempt(
+  netnsFd: number,
+  ip: string,
+  direction: DatapathEvent['direction'],
+  proofs: string[],
+  o: VerifyOptions,
+): Promise<Verdict> {
   const dst = formatAddress({ ip, port: PORT });
   const seen: DatapathEvent[] = [];
   const events = o.driver.onEvent((event) => {
@@ -94,7 +121,12 @@ async function attempt(netnsFd: number, ip: string, direction: DatapathEvent['di
   });
   let fd: number | undefined;
   try {
-    fd = await o.native.netnsConnect(netnsFd, { family: familyOf(ip), type: 'tcp', destination: { address: ip, port: PORT }, timeoutMs: TIMEOUT_MS });
+    fd = await o.native.netnsConnect(netnsFd, {
+      family: familyOf(ip),
+      type: 'tcp',
+      destination: { address: ip, port: PORT },
+      timeoutMs: TIMEOUT_MS,
+    });
     const { local } = o.native.socketNames(fd);
     const src = formatAddress({ ip: local.address, port: local.port });
     return await judge(seen, src, dst, proofs);

@@ -41,7 +41,10 @@ export function loadConfig<S extends z.ZodObject>(schema: S, sources: ConfigSour
     for (const issue of result.error.issues) {
       const key = String(issue.path[0] ?? '');
       const setting = settings.get(key);
-      const found = setting === undefined ? `; set it by --${kebab(key)}, CULVERT_${upper(key)} or in the file` : `, found ${JSON.stringify(setting.value)} in ${setting.origin}`;
+      const found =
+        setting === undefined
+          ? `; set it by --${kebab(key)}, CULVERT_${upper(key)} or in the file`
+          : `, found ${JSON.stringify(setting.value)} in ${setting.origin}`;
       faults.push(`${issue.path.join('.')}: ${setting === undefined ? 'missing' : issue.message}${found}`);
     }
   }
@@ -53,7 +56,9 @@ export function loadConfig<S extends z.ZodObject>(schema: S, sources: ConfigSour
 export function configHelp(schema: z.ZodObject): string {
   const rows = Object.entries(schema.shape).map(([key, field]) => [`  --${kebab(key)}`, (field as z.ZodType).description ?? ''] as const);
   const width = Math.max(...rows.map(([flag]) => flag.length)) + 2;
-  return [['  --config', `YAML file with the same keys (default ${CONFIG_FILE})`] as const, ...rows].map(([flag, text]) => `${flag.padEnd(width)}${text}`).join('\n');
+  return [['  --config', `YAML file with the same keys (default ${CONFIG_FILE})`] as const, ...rows]
+    .map(([flag, text]) => `${flag.padEnd(width)}${text}`)
+    .join('\n');
 }
 
 function readFlags(schema: z.ZodObject, args: readonly string[], faults: string[]): Map<string, Setting> {
@@ -68,7 +73,13 @@ function readFlags(schema: z.ZodObject, args: readonly string[], faults: string[
     const key = camel(match[1] ?? '');
     const origin = `flag --${match[1] ?? ''}`;
     if (key !== 'config' && !Object.hasOwn(schema.shape, key)) {
-      faults.push(unknown(origin, `--${match[1] ?? ''}`, ['config', ...Object.keys(schema.shape)].map((known) => `--${kebab(known)}`)));
+      faults.push(
+        unknown(
+          origin,
+          `--${match[1] ?? ''}`,
+          ['config', ...Object.keys(schema.shape)].map((known) => `--${kebab(known)}`),
+        ),
+      );
       if (match[2] === undefined && args[i + 1]?.startsWith('--') === false) i++; // its value is no flag either
       continue;
     }
@@ -139,10 +150,13 @@ function accepts(schema: z.ZodObject, key: string, value: unknown): boolean {
 }
 
 function unknown(origin: string, key: string, known: string[]): string {
-  const nearest = known.reduce<[string, number]>((best, candidate) => {
-    const d = distance(key, candidate);
-    return d < best[1] ? [candidate, d] : best;
-  }, ['', Infinity]);
+  const nearest = known.reduce<[string, number]>(
+    (best, candidate) => {
+      const d = distance(key, candidate);
+      return d < best[1] ? [candidate, d] : best;
+    },
+    ['', Infinity],
+  );
   return `${origin}: "${key}" is unknown; the nearest is "${nearest[0]}"`;
 }
 

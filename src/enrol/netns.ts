@@ -28,7 +28,15 @@ export function openNetns(path: string, cookieOf: (fd: number) => bigint): Netns
   try {
     const opened = fstatSync(fd, { bigint: true });
     const cookie = cookieOf(fd);
-    return { path, fd, cookie, gone: () => !same(opened, path), close: once(() => { closeSync(fd); }) };
+    return {
+      path,
+      fd,
+      cookie,
+      gone: () => !same(opened, path),
+      close: once(() => {
+        closeSync(fd);
+      }),
+    };
   } catch (error) {
     closeSync(fd);
     throw new CulvertError('NETNS_UNKNOWN', `open network namespace ${path}: it is none`, error);

@@ -100,7 +100,11 @@ export class MeshPod {
       }
     } catch (error) {
       if (generation !== this.#generation) return;
-      this.#fail(error instanceof CulvertError ? error : new CulvertError('SYSTEM', `enrol pod ${this.subject.namespace}/${this.subject.name}`, error));
+      this.#fail(
+        error instanceof CulvertError
+          ? error
+          : new CulvertError('SYSTEM', `enrol pod ${this.subject.namespace}/${this.subject.name}`, error),
+      );
       return;
     }
     if (generation !== this.#generation) return;
@@ -115,13 +119,17 @@ export class MeshPod {
     this.send('failed');
     if (this.#generation !== before || this.#closed) return;
     // No way back from here (leaving, announcing, undoing): it is repeated until it succeeds, whatever the error says.
-    this.#retry = setTimeout(() => { this.send('retry'); }, this.#delay());
+    this.#retry = setTimeout(() => {
+      this.send('retry');
+    }, this.#delay());
     this.#onChange(this);
   }
 
   #retryLater(): void {
     if (this.error?.retryable === false) return; // until the source or the plugin says something new
-    this.#retry = setTimeout(() => { this.send('retry'); }, this.#delay());
+    this.#retry = setTimeout(() => {
+      this.send('retry');
+    }, this.#delay());
   }
 
   #delay(): number {

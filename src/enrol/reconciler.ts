@@ -97,24 +97,35 @@ export class Reconciler {
     if (sandbox !== undefined && entry.pod.state === 'pending') entry.pod.retryNow();
   }
 
-  /** Resolves with the first defined answer, asked after every change; undefined when the time is over. */
+  /** Resolves with the first defined answer, asked after every change; undefined when the time is over. Rejects when asking throws. */
   until<T>(ask: () => T | undefined, ms: number): Promise<T | undefined> {
     const now = ask();
     if (now !== undefined) return Promise.resolve(now);
     return new Promise((resolve, reject) => {
-      const done = (value: T | undefined): void => {
+      const end = (settle: () => void): void => {
         clearTimeout(timer);
         this.#changed.delete(check);
-        resolve(value);
+        settle();
       };
-      const timer = setTimeout(() => { done(undefined); }, Math.max(0, ms));
+      const timer = setTimeout(
+        () => {
+          end(() => {
+            resolve(undefined);
+          });
+        },
+        Math.max(0, ms),
+      );
       const check = (): void => {
         try {
           const answer = ask();
-          if (answer !== undefined) done(answer);
+          if (answer !== undefined)
+            end(() => {
+              resolve(answer);
+            });
         } catch (error) {
-          done(undefined);
-          reject(error instanceof Error ? error : new Error(String(error)));
+          end(() => {
+            reject(error instanceof Error ? error : new Error(String(error)));
+          });
         }
       };
       this.#changed.add(check);
@@ -138,7 +149,10 @@ export class Reconciler {
         leftover.netns?.close();
         this.#o.log.info({ pod: leftover.name, cookie: String(leftover.cookie) }, 'leftover removed');
       } catch (error) {
-        this.#o.log.warn({ pod: leftover.name, cookie: String(leftover.cookie), error: describe(error) }, 'leftover not removed, trying again');
+        this.#o.log.warn(
+          { pod: leftover.name, cookie: String(leftover.cookie), error: describe(error) },
+          'leftover not removed, trying again',
+        );
         this.#leftovers.push(leftover);
       }
     }
@@ -149,10 +163,13 @@ export class Reconciler {
     this.#leftovers = adoptFromKernel(this.#o.driver.snapshot(), records, this.#o.openNetns, {
       adopt: (record, kernel, netns) => {
         const entry = this.#create(record);
-        if (kernel !== undefined) Object.assign(entry.pod.subject, { cookie: kernel.cookie, datapath: kernel.state, netns } satisfies Partial<Subject>);
+        if (kernel !== undefined)
+          Object.assign(entry.pod.subject, { cookie: kernel.cookie, datapath: kernel.state, netns } satisfies Partial<Subject>);
         return { entry, wanted: this.#decide(record).enrolled };
       },
-      provide: (workload) => { this.#o.zds.provide(workload); },
+      provide: (workload) => {
+        this.#o.zds.provide(workload);
+      },
       isWanted: (record) => this.#decide(record).enrolled,
     });
     void this.removeLeftovers();
@@ -173,9 +190,20 @@ export class Reconciler {
       deleted: false,
     };
     const backoff = this.#o.backoff ?? { firstMs: 200, maxMs: 15_000 };
-    const pod = new MeshPod(subject, this.#o.steps, this.#slots, backoff, () => { this.#podChanged(entry); });
+    const pod = new MeshPod(subject, this.#o.steps, this.#slots, backoff, () => {
+      this.#podChanged(entry);
+    });
     const decision = this.#decide(record);
-    const entry: Entry = { pod, record, decision, sandbox: undefined, retired: undefined, alias: undefined, waitingFor: undefined };
+    const entry: Entry = {
+      pod,
+      record,
+      decision,
+      sandbox: undefined,
+      retired: undefined,
+      alias: undefined,
+      waitingFor: undefined,
+      logged: undefined,
+    };
     this.registry.set(entry);
     return entry;
   }
@@ -196,8 +224,9 @@ export class Reconciler {
   #podChanged(entry: Entry): void {
     const { pod } = entry;
     const fields = { pod: `${pod.subject.namespace}/${pod.subject.name}`, state: pod.state, datapath: pod.subject.datapath };
-    if (pod.error === undefined) this.#o.log.debug(fields, 'pod changed');
+    if (pod.error === undefined || pod.error === entry.logged) this.#o.log.debug(fields, 'pod changed');
     else this.#o.log.warn({ ...fields, error: describe(pod.error), retryable: pod.error.retryable }, 'pod step failed');
+    entry.logged = pod.error;
     // later, not within the transition that led here
     queueMicrotask(() => {
       if (this.#closed) return;

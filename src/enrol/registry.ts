@@ -16,6 +16,8 @@ export interface Entry {
   alias: string | undefined;
   /** why it can't join yet though it should */
   waitingFor: string | undefined;
+  /** the error that the log has already */
+  logged: Error | undefined;
 }
 
 export type PodSummary = 'enrolled' | 'pending' | 'not-enrolled';

@@ -53,7 +53,12 @@ export function adoptFromKernel(kernel: EnrolledNetns[], records: Map<string, Po
     if (!adoption.isWanted(record)) adoption.adopt(record).entry.pod.enter(afterRestart('none', false, true));
     // Announced, but without a trace in the kernel: it is enrolled anew. Until then the tunnel keeps what it has of it; an Add
     // before the datapath is prepared would register no listener.
-    else adoption.provide({ uid: record.uid, info: { name: record.name, namespace: record.namespace, serviceAccount: record.serviceAccount }, netnsFd: undefined });
+    else
+      adoption.provide({
+        uid: record.uid,
+        info: { name: record.name, namespace: record.namespace, serviceAccount: record.serviceAccount },
+        netnsFd: undefined,
+      });
   }
   return leftovers;
 }

@@ -7,7 +7,18 @@
  */
 import type { DatapathState } from '../redirect/driver.ts';
 
-export const POD_STATES = ['out', 'preparing', 'joining', 'announcing', 'enrolled', 'undoing', 'pending', 'adopting', 'draining', 'removing'] as const;
+export const POD_STATES = [
+  'out',
+  'preparing',
+  'joining',
+  'announcing',
+  'enrolled',
+  'undoing',
+  'pending',
+  'adopting',
+  'draining',
+  'removing',
+] as const;
 export type PodState = (typeof POD_STATES)[number];
 
 /** The states in which nothing is under way and nothing will happen without an event from outside. */

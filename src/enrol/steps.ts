@@ -161,12 +161,14 @@ export function workloadOf(pod: Subject): Parameters<ZdsServer['provide']>[0] {
 }
 
 function targetOf(pod: Subject): PodTarget {
-  if (pod.netns === undefined) throw new CulvertError('NETNS_UNKNOWN', `enrol pod ${pod.namespace}/${pod.name}: its network namespace is not known`);
+  if (pod.netns === undefined)
+    throw new CulvertError('NETNS_UNKNOWN', `enrol pod ${pod.namespace}/${pod.name}: its network namespace is not known`);
   return { uid: pod.uid, namespace: pod.namespace, name: pod.name, netnsFd: pod.netns.fd, netnsPath: pod.netns.path, flags: pod.flags };
 }
 
 function cookieOf(pod: Subject): bigint {
-  if (pod.cookie === undefined) throw new CulvertError('ENROL_FAILED', `enrol pod ${pod.namespace}/${pod.name}: nothing is prepared in its network namespace`);
+  if (pod.cookie === undefined)
+    throw new CulvertError('ENROL_FAILED', `enrol pod ${pod.namespace}/${pod.name}: nothing is prepared in its network namespace`);
   return pod.cookie;
 }
 

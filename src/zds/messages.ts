@@ -52,7 +52,11 @@ export function decodeRequest(packet: Uint8Array): ZdsRequest {
     case 'add': {
       const { uid, workloadInfo: info } = payload.value;
       if (info === undefined) throw new CulvertError('ZDS_PROTOCOL', `decode ZDS add: workload_info missing for uid "${uid}"`);
-      return { kind: 'add', uid: named('add', uid), workload: { name: info.name, namespace: info.namespace, serviceAccount: info.serviceAccount } };
+      return {
+        kind: 'add',
+        uid: named('add', uid),
+        workload: { name: info.name, namespace: info.namespace, serviceAccount: info.serviceAccount },
+      };
     }
     case 'keep':
       return { kind: 'keep', uid: named('keep', payload.value.uid) };

@@ -48,8 +48,12 @@ export class ZdsConnection {
 
   handlers(): SeqpacketHandlers {
     return {
-      onPacket: (data, fds, truncated) => { this.#receive(data, fds, truncated); },
-      onClose: (error) => { this.close(error === undefined ? 'the tunnel closed it' : describe(error)); },
+      onPacket: (data, fds, truncated) => {
+        this.#receive(data, fds, truncated);
+      },
+      onClose: (error) => {
+        this.close(error === undefined ? 'the tunnel closed it' : describe(error));
+      },
     };
   }
 

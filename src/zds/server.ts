@@ -57,7 +57,9 @@ export class ZdsServer {
   constructor(options: ZdsServerOptions) {
     this.#options = options;
     this.#deadlineMs = options.deadlineMs ?? 5000;
-    this.#opened = new Promise((resolve) => { this.#open = resolve; });
+    this.#opened = new Promise((resolve) => {
+      this.#open = resolve;
+    });
     this.#listener = options.listen((socket) => this.#accept(socket));
   }
 
@@ -73,8 +75,12 @@ export class ZdsServer {
     for (const tunnel of this.#tunnels) {
       if (!tunnel.kept.delete(workload.uid)) continue;
       tunnel.connection.request(this.#addOf(workload.uid)).then(
-        (ack) => { this.#logNack(tunnel, workload, ack); },
-        (error: unknown) => { this.#options.log.warn({ uid: workload.uid, error: describe(error) }, 'ZDS add after keep failed'); },
+        (ack) => {
+          this.#logNack(tunnel, workload, ack);
+        },
+        (error: unknown) => {
+          this.#options.log.warn({ uid: workload.uid, error: describe(error) }, 'ZDS add after keep failed');
+        },
       );
     }
   }
@@ -91,7 +97,8 @@ export class ZdsServer {
       const ack = await this.#answer(tunnel, this.#addOf(workload.uid));
       if (ack === 'dropped') continue; // the one before it is the newest now
       if (tunnel !== this.#newest()) continue; // a newer one has greeted meanwhile; to repeat an add is harmless
-      if (ack !== undefined && ack.error !== '') throw new CulvertError('ZDS_NACK', `add pod ${name(workload)} to the tunnel: ${ack.error}`);
+      if (ack !== undefined && ack.error !== '')
+        throw new CulvertError('ZDS_NACK', `add pod ${name(workload)} to the tunnel: ${ack.error}`);
       if (ack === undefined) throw new CulvertError('ENROL_FAILED', `add pod ${name(workload)} to the tunnel: it was deleted meanwhile`);
       return tunnel.connection.peer;
     }
@@ -112,7 +119,9 @@ export class ZdsServer {
 
   /** In order of connecting; only those whose hello came. */
   connections(): { id: string; since: Date; peer: Peer }[] {
-    return this.#tunnels.filter((tunnel) => tunnel.greeted).map(({ connection }) => ({ id: connection.id, since: connection.since, peer: connection.peer }));
+    return this.#tunnels
+      .filter((tunnel) => tunnel.greeted)
+      .map(({ connection }) => ({ id: connection.id, since: connection.since, peer: connection.peer }));
   }
 
   close(): void {
@@ -123,12 +132,16 @@ export class ZdsServer {
   #accept(socket: Seqpacket): SeqpacketHandlers {
     this.#count++;
     const connection = new ZdsConnection(`${String(socket.peer.pid)}-${String(this.#count)}`, socket, this.#deadlineMs, {
-      onClosed: (closed, reason) => { this.#drop(closed, reason); },
+      onClosed: (closed, reason) => {
+        this.#drop(closed, reason);
+      },
     });
     const tunnel: Tunnel = { connection, greeted: false, ready: Promise.resolve(), kept: new Set() };
     this.#tunnels.push(tunnel);
     tunnel.ready = this.#serve(tunnel);
-    tunnel.ready.catch((error: unknown) => { connection.close(describe(error)); });
+    tunnel.ready.catch((error: unknown) => {
+      connection.close(describe(error));
+    });
     return connection.handlers();
   }
 
@@ -156,7 +169,9 @@ export class ZdsServer {
     if (sent !== undefined && sent.error !== '') log.warn({ error: sent.error }, 'tunnel refused the snapshot');
     log.info({ workloads: this.#workloads.size }, 'tunnel has its snapshot');
     // not in this turn: `ready` must have resolved when somebody acts on it
-    setImmediate(() => { if (!connection.closed) this.#options.onReady?.(connection.peer); });
+    setImmediate(() => {
+      if (!connection.closed) this.#options.onReady?.(connection.peer);
+    });
   }
 
   /** @returns 'dropped' when the connection ended otherwise than by our own deadline */

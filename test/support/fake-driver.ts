@@ -37,7 +37,10 @@ export class FakeDriver implements RedirectDriver {
     if (entry !== undefined) entry.state = 'draining';
   }
   async remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number): Promise<void> {
-    this.#call('remove', `${this.kernel.get(cookie)?.name ?? String(cookie)}${netnsFd === undefined ? ' (netns gone)' : ''}${deadlineMs === 0 ? ' at once' : ''}`);
+    this.#call(
+      'remove',
+      `${this.kernel.get(cookie)?.name ?? String(cookie)}${netnsFd === undefined ? ' (netns gone)' : ''}${deadlineMs === 0 ? ' at once' : ''}`,
+    );
     await Promise.resolve();
     this.kernel.delete(cookie);
     this.listening.delete(cookie);

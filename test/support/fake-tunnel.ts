@@ -32,7 +32,9 @@ export class FakeTunnel {
         const packet = answer(request, this);
         if (packet !== undefined) this.send(packet);
       },
-      onClose: () => { this.closed = true; },
+      onClose: () => {
+        this.closed = true;
+      },
     });
     const hello = 'hello' in options ? options.hello : encodeHello();
     if (hello !== undefined) this.send(hello);

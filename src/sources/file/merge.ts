@@ -64,13 +64,20 @@ function checkMesh(mesh: MeshDocument, file: string, faults: string[]): void {
     }
   };
   twice('nodes', mesh.nodes);
-  twice('pods', mesh.pods.map((pod) => `${pod.namespace}/${pod.name}`));
-  twice('services', mesh.services.map((service) => `${service.namespace}/${service.name}`));
+  twice(
+    'pods',
+    mesh.pods.map((pod) => `${pod.namespace}/${pod.name}`),
+  );
+  twice(
+    'services',
+    mesh.services.map((service) => `${service.namespace}/${service.name}`),
+  );
   for (const [index, pod] of mesh.pods.entries()) {
     const at = `${file}: pods[${String(index)}]`;
     if (!mesh.nodes.includes(pod.node)) faults.push(`${at}.node: "${pod.node}" is no node (nodes: ${mesh.nodes.join(', ')})`);
     if (!Object.hasOwn(mesh.namespaces, pod.namespace)) faults.push(`${at}.namespace: "${pod.namespace}" is not under namespaces`);
-    if (Object.hasOwn(pod.annotations, REDIRECTION)) faults.push(`${at}.annotations: "${REDIRECTION}" is state written by the agent, remove it`);
+    if (Object.hasOwn(pod.annotations, REDIRECTION))
+      faults.push(`${at}.annotations: "${REDIRECTION}" is state written by the agent, remove it`);
   }
   for (const [index, service] of mesh.services.entries()) {
     if (!Object.hasOwn(mesh.namespaces, service.namespace)) {
@@ -93,7 +100,8 @@ function checkLab(mesh: MeshDocument, lab: LabDocument, file: string, faults: st
     if (hostNetwork.has(key)) continue; // these share their node's addresses
     for (const ip of pod.ips) claim(`address ${ip}`, `pods["${key}"].ips`);
   }
-  for (const [key, service] of Object.entries(lab.services)) for (const vip of service.vips) claim(`address ${vip}`, `services["${key}"].vips`);
+  for (const [key, service] of Object.entries(lab.services))
+    for (const vip of service.vips) claim(`address ${vip}`, `services["${key}"].vips`);
 }
 
 function build(mesh: MeshDocument, lab: LabDocument, annotations: AnnotationsDocument[]): MeshSnapshot {

@@ -43,10 +43,7 @@ export const meshSchema = z.strictObject({
   namespaces: z.record(name, z.strictObject({ labels: texts.default({}), annotations: texts.default({}) })),
   pods: z.array(podSchema).default([]),
   services: z.array(serviceSchema).default([]),
-  policies: z
-    .array(z.unknown())
-    .max(0, 'policy is not enforced by this version and must not be ignored silently: remove it')
-    .default([]),
+  policies: z.array(z.unknown()).max(0, 'policy is not enforced by this version and must not be ignored silently: remove it').default([]),
 });
 export type MeshDocument = z.infer<typeof meshSchema>;
 

@@ -47,7 +47,8 @@ export function createFileSource(options: FileSourceOptions): Source {
   };
 
   const living = (): ReadonlySet<string> | undefined => (last === undefined ? undefined : new Set(last.snapshot.pods.keys()));
-  const annotations = options.node === undefined ? undefined : new AnnotationsFile(join(directory, `annotations-${options.node}.json`), living);
+  const annotations =
+    options.node === undefined ? undefined : new AnnotationsFile(join(directory, `annotations-${options.node}.json`), living);
 
   return {
     kind: 'file',
@@ -71,7 +72,8 @@ export function createFileSource(options: FileSourceOptions): Source {
     },
     synced: () => last !== undefined,
     async annotate(pod, key, value) {
-      if (annotations === undefined) throw new CulvertError('SOURCE_INVALID', `annotate pod ${pod.namespace}/${pod.name}: this source belongs to no node`);
+      if (annotations === undefined)
+        throw new CulvertError('SOURCE_INVALID', `annotate pod ${pod.namespace}/${pod.name}: this source belongs to no node`);
       await annotations.set(pod.uid, key, value);
     },
   };

@@ -12,30 +12,50 @@ import { native } from '../../../src/sys/native.ts';
 const log = pino({ level: 'silent' });
 let directory: string;
 const closers: { close(): unknown }[] = [];
-beforeEach(() => { directory = mkdtempSync(join(tmpdir(), 'cvt-doors-')); });
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'cvt-doors-'));
+});
 afterEach(async () => {
   for (const each of closers.splice(0)) await each.close();
   rmSync(directory, { recursive: true });
 });
 
 describe('plugin door', () => {
-  const add = { containerId: 'c', netns: '/ns', ifname: 'eth0', podNamespace: 'shop', podName: 'web', podUid: 'u', ips: ['10.0.0.1', 'fd00::1'] };
+  const add = {
+    containerId: 'c',
+    netns: '/ns',
+    ifname: 'eth0',
+    podNamespace: 'shop',
+    podName: 'web',
+    podUid: 'u',
+    ips: ['10.0.0.1', 'fd00::1'],
+  };
   const post = (path: string, body: string, method = 'POST'): Promise<{ status: number; body: unknown }> =>
     new Promise((resolve, reject) => {
       const outgoing = httpRequest({ socketPath: join(directory, 'cni.sock'), path, method, agent: false }, (response) => {
         let text = '';
-        response.on('data', (chunk: Buffer) => { text += chunk.toString(); });
-        response.on('end', () => { resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) }); });
+        response.on('data', (chunk: Buffer) => {
+          text += chunk.toString();
+        });
+        response.on('end', () => {
+          resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) });
+        });
       });
       outgoing.on('error', reject);
       outgoing.end(body);
     });
   const serve = async (handlers: Partial<CniHandlers>): Promise<void> => {
-    closers.push(await serveCni(join(directory, 'cni.sock'), {
-      add: () => Promise.resolve({ enrolled: true, reason: 'label' }),
-      del: () => Promise.resolve(),
-      ...handlers,
-    }, log));
+    closers.push(
+      await serveCni(
+        join(directory, 'cni.sock'),
+        {
+          add: () => Promise.resolve({ enrolled: true, reason: 'label' }),
+          del: () => Promise.resolve(),
+          ...handlers,
+        },
+        log,
+      ),
+    );
   };
 
   it('answers, for root only', async () => {
@@ -60,8 +80,14 @@ describe('plugin door', () => {
   });
 
   it('passes on what went wrong, and whether to retry', async () => {
-    await serve({ add: () => Promise.reject(new CulvertError('ZDS_NO_TUNNEL', 'none is connected')), del: () => Promise.reject(new Error('boom')) });
-    expect(await post('/v1/add', JSON.stringify(add))).toEqual({ status: 500, body: { error: { code: 'ZDS_NO_TUNNEL', message: 'none is connected', retryable: true } } });
+    await serve({
+      add: () => Promise.reject(new CulvertError('ZDS_NO_TUNNEL', 'none is connected')),
+      del: () => Promise.reject(new Error('boom')),
+    });
+    expect(await post('/v1/add', JSON.stringify(add))).toEqual({
+      status: 500,
+      body: { error: { code: 'ZDS_NO_TUNNEL', message: 'none is connected', retryable: true } },
+    });
     expect(await post('/v1/del', JSON.stringify(add))).toMatchObject({ status: 500, body: { error: { code: 'SYSTEM', message: 'boom' } } });
     expect((await post('/v1/add', '', 'GET')).status).toBe(405);
   });
@@ -78,7 +104,9 @@ describe('admin door', () => {
           resolve(JSON.parse(Buffer.concat(parts).toString()));
           socket.close();
         },
-        onClose: () => { reject(new Error('closed without an answer')); },
+        onClose: () => {
+          reject(new Error('closed without an answer'));
+        },
       });
       socket.send(packet, fd);
     });
@@ -100,9 +128,14 @@ describe('admin door', () => {
       return Promise.resolve([request, String(native.netnsCookie(seen))]);
     });
     const fd = openSync('/proc/self/ns/net', 'r');
-    expect(await ask(json({ op: 'redirect-on', flags: { dns: false } }), fd)).toEqual({ ok: true, result: [{ op: 'redirect-on', flags: { dns: false } }, String(native.netnsCookie(fd))] });
+    expect(await ask(json({ op: 'redirect-on', flags: { dns: false } }), fd)).toEqual({
+      ok: true,
+      result: [{ op: 'redirect-on', flags: { dns: false } }, String(native.netnsCookie(fd))],
+    });
     closeSync(fd);
-    expect(() => { closeSync(seen); }).toThrow('EBADF');
+    expect(() => {
+      closeSync(seen);
+    }).toThrow('EBADF');
   });
 
   it.each([
@@ -120,6 +153,9 @@ describe('admin door', () => {
 
   it('says what failed', async () => {
     serve(() => Promise.reject(new CulvertError('POD_UNKNOWN', 'no such pod')));
-    expect(await ask(json({ op: 'status' }))).toEqual({ ok: false, error: { code: 'POD_UNKNOWN', message: 'no such pod', retryable: true } });
+    expect(await ask(json({ op: 'status' }))).toEqual({
+      ok: false,
+      error: { code: 'POD_UNKNOWN', message: 'no such pod', retryable: true },
+    });
   });
 });

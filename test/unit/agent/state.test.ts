@@ -13,8 +13,12 @@ import { FakeDriver } from '../../support/fake-driver.ts';
 
 const log = pino({ level: 'silent' });
 let directory: string;
-beforeEach(() => { directory = mkdtempSync(join(tmpdir(), 'cvt-agent-')); });
-afterEach(() => { rmSync(directory, { recursive: true }); });
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'cvt-agent-'));
+});
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+});
 
 describe('instance id', () => {
   it('is made once', () => {
@@ -32,7 +36,9 @@ describe('instance id', () => {
 
 describe('enrolment snapshot', () => {
   const mesh = (mode: string): MeshSnapshot => ({
-    trustDomain: 't', pods: new Map(), services: new Map(),
+    trustDomain: 't',
+    pods: new Map(),
+    services: new Map(),
     namespaces: new Map(['shop', 'kube-system'].map((name) => [name, { name, labels: { [MODE_LABEL]: mode }, annotations: {} }])),
   });
   it('is written when what it says changes', async () => {
@@ -41,7 +47,13 @@ describe('enrolment snapshot', () => {
     const writer = new EnrolmentWriter({ path, node: 'n', excludedNamespaces: ['kube-system'], ownPods, log });
     await writer.update(mesh('ambient'));
     const first = readFileSync(path, 'utf8');
-    expect(JSON.parse(first)).toMatchObject({ version: 1, node: 'n', excludedNamespaces: ['kube-system'], ownPods, namespaces: { shop: { enrolled: true }, 'kube-system': { enrolled: false } } });
+    expect(JSON.parse(first)).toMatchObject({
+      version: 1,
+      node: 'n',
+      excludedNamespaces: ['kube-system'],
+      ownPods,
+      namespaces: { shop: { enrolled: true }, 'kube-system': { enrolled: false } },
+    });
     await writer.update(mesh('ambient'));
     expect(readFileSync(path, 'utf8')).toBe(first);
     await writer.update(mesh('none'));
@@ -59,9 +71,17 @@ describe('trusted tunnels', () => {
 
   it('stay trusted while any of their processes lives', () => {
     mkdirSync(join(directory, 'self'));
-    writeFileSync(join(directory, 'self/mountinfo'), '30 20 0:26 / /sys/fs/cgroup rw - tmpfs x\n31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:4 - cgroup2 cgroup2 rw\n');
+    writeFileSync(
+      join(directory, 'self/mountinfo'),
+      '30 20 0:26 / /sys/fs/cgroup rw - tmpfs x\n31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:4 - cgroup2 cgroup2 rw\n',
+    );
     const driver = new FakeDriver(BigInt);
-    const tunnels = new TrustedTunnels({ driver, log, proc: directory, cgroupId: (path) => (path === '/sys/fs/cgroup/unified/kube/tunnel' ? 7n : 0n) });
+    const tunnels = new TrustedTunnels({
+      driver,
+      log,
+      proc: directory,
+      cgroupId: (path) => (path === '/sys/fs/cgroup/unified/kube/tunnel' ? 7n : 0n),
+    });
     process(10, 100);
     process(11, 200);
     tunnels.trust(peer(10));
@@ -96,7 +116,14 @@ describe('redirect by hand', () => {
     await manual.on(5, {});
     expect(await manual.off(5)).toMatchObject({ datapath: 'none' });
     expect(await manual.off(5)).toMatchObject({ datapath: 'none' });
-    await driver.prepare({ uid: 'u', namespace: 'shop', name: 'web', netnsFd: 6, netnsPath: '', flags: { dns: true, ingressMode: false, markOnly: false } });
+    await driver.prepare({
+      uid: 'u',
+      namespace: 'shop',
+      name: 'web',
+      netnsFd: 6,
+      netnsPath: '',
+      flags: { dns: true, ingressMode: false, markOnly: false },
+    });
     await expect(manual.off(6)).rejects.toMatchObject({ code: 'NETNS_TAKEN' });
     await expect(manual.on(6, {})).rejects.toThrow('belongs to pod shop/web');
     await expect(manual.on(undefined, {})).rejects.toMatchObject({ code: 'USAGE' });

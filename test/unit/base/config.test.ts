@@ -12,7 +12,9 @@ const schema = z.object({
   excluded: z.array(z.string()).default(['kube-system']),
 });
 const directory = mkdtempSync(join(tmpdir(), 'cvt-config-'));
-afterAll(() => { rmSync(directory, { recursive: true }); });
+afterAll(() => {
+  rmSync(directory, { recursive: true });
+});
 const file = (text: string): string => {
   const path = join(directory, 'config.yaml');
   writeFileSync(path, text);
@@ -25,17 +27,32 @@ describe('configuration', () => {
   it('takes file, then environment, then flags', () => {
     const path = file('runDir: /file\nmaxPods: 1\ncaDir: /of/the/tunnel\nexcluded: [a]\n');
     expect(load([], {}, path)).toEqual({ runDir: '/file', maxPods: 1, dns: true, excluded: ['a'] });
-    expect(load([], { CULVERT_MAX_PODS: '2', CULVERT_DNS: 'false', CULVERT_EXCLUDED: 'x, y', CULVERT_CA_DIR: '/c' }, path)).toEqual({ runDir: '/file', maxPods: 2, dns: false, excluded: ['x', 'y'] });
-    expect(load(['--max-pods', '3', '--run-dir=/flag', '--dns', '--config', path], { CULVERT_MAX_PODS: '2', CULVERT_DNS: 'false' })).toMatchObject({ runDir: '/flag', maxPods: 3, dns: true });
+    expect(load([], { CULVERT_MAX_PODS: '2', CULVERT_DNS: 'false', CULVERT_EXCLUDED: 'x, y', CULVERT_CA_DIR: '/c' }, path)).toEqual({
+      runDir: '/file',
+      maxPods: 2,
+      dns: false,
+      excluded: ['x', 'y'],
+    });
+    expect(
+      load(['--max-pods', '3', '--run-dir=/flag', '--dns', '--config', path], { CULVERT_MAX_PODS: '2', CULVERT_DNS: 'false' }),
+    ).toMatchObject({ runDir: '/flag', maxPods: 3, dns: true });
   });
 
   it('leaves alone what is no configuration', () => {
-    expect(load(['--run-dir', '/r'], { CULVERT_TEST_X: '1', CULVERT_ADDON: '/a', CULVERT_BPF_OBJECT: '/b', OTHER: 'x' })).toMatchObject({ runDir: '/r' });
+    expect(load(['--run-dir', '/r'], { CULVERT_TEST_X: '1', CULVERT_ADDON: '/a', CULVERT_BPF_OBJECT: '/b', OTHER: 'x' })).toMatchObject({
+      runDir: '/r',
+    });
   });
 
   it.each([
     ['flag', ['--run-dri', '/r'], {}, '', 'flag --run-dri: "--run-dri" is unknown; the nearest is "--run-dir"'],
-    ['variable', [], { CULVERT_MAXPODS: '1' }, '', 'variable CULVERT_MAXPODS: "CULVERT_MAXPODS" is unknown; the nearest is "CULVERT_MAX_PODS"'],
+    [
+      'variable',
+      [],
+      { CULVERT_MAXPODS: '1' },
+      '',
+      'variable CULVERT_MAXPODS: "CULVERT_MAXPODS" is unknown; the nearest is "CULVERT_MAX_PODS"',
+    ],
     ['key', [], {}, 'rundir: /r', '"rundir" is unknown; the nearest is "runDir"'],
     ['missing', [], {}, '', 'runDir: missing; set it by --run-dir, CULVERT_RUN_DIR'],
     ['type', ['--run-dir', '/r', '--max-pods', 'many'], {}, '', 'found "many" in flag --max-pods'],

@@ -5,8 +5,19 @@ import { decide, MODE_LABEL, namespaceEnrols, SIDECAR_ANNOTATION, type PolicyPod
 import type { NamespaceRecord } from '../../../src/sources/source.ts';
 
 const none: ReadonlySet<string> = new Set();
-const pod = (over: Partial<PolicyPod> = {}): PolicyPod => ({ namespace: 'shop', labels: {}, annotations: {}, hostNetwork: false, phase: 'Running', ...over });
-const ns = (mode?: string): NamespaceRecord => ({ name: 'shop', labels: mode === undefined ? {} : { [MODE_LABEL]: mode }, annotations: {} });
+const pod = (over: Partial<PolicyPod> = {}): PolicyPod => ({
+  namespace: 'shop',
+  labels: {},
+  annotations: {},
+  hostNetwork: false,
+  phase: 'Running',
+  ...over,
+});
+const ns = (mode?: string): NamespaceRecord => ({
+  name: 'shop',
+  labels: mode === undefined ? {} : { [MODE_LABEL]: mode },
+  annotations: {},
+});
 const mode = fc.option(fc.constantFrom('ambient', 'none', 'Ambient', '', 'sidecar'), { nil: undefined });
 
 describe('enrolment policy', () => {
@@ -27,7 +38,7 @@ describe('enrolment policy', () => {
     expect(decision.reason).toContain(reason);
   });
 
-  it('agrees with Istio\'s two selectors for every combination of labels', () => {
+  it("agrees with Istio's two selectors for every combination of labels", () => {
     fc.assert(
       fc.property(mode, mode, (podMode, nsMode) => {
         const labels = podMode === undefined ? {} : { [MODE_LABEL]: podMode };
@@ -50,7 +61,11 @@ describe('enrolment policy', () => {
       fc.property(arbitrary, (a) => {
         const annotations = a.sidecar ? { [SIDECAR_ANNOTATION]: '{}' } : {};
         const labels = a.podMode === undefined ? {} : { [MODE_LABEL]: a.podMode };
-        const decision = decide(pod({ hostNetwork: a.hostNetwork, phase: a.phase, labels, annotations }), ns(a.nsMode), new Set(a.excluded ? ['shop'] : []));
+        const decision = decide(
+          pod({ hostNetwork: a.hostNetwork, phase: a.phase, labels, annotations }),
+          ns(a.nsMode),
+          new Set(a.excluded ? ['shop'] : []),
+        );
         expect(decision.reason.length).toBeGreaterThan(10);
         const impossible = a.hostNetwork || a.sidecar || a.excluded || a.phase === 'Succeeded' || a.phase === 'Failed';
         if (impossible) expect(decision.enrolled).toBe(false);

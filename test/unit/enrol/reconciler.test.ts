@@ -1,123 +1,17 @@
-import { pino } from 'pino';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { CulvertError } from '../../../src/base/errors.ts';
-import type { Netns } from '../../../src/enrol/netns.ts';
 import { MODE_LABEL, REDIRECTION_ANNOTATION } from '../../../src/enrol/policy.ts';
-import { Reconciler } from '../../../src/enrol/reconciler.ts';
-import { reason, summary } from '../../../src/enrol/registry.ts';
-import { Steps } from '../../../src/enrol/steps.ts';
 import type { DatapathState } from '../../../src/redirect/driver.ts';
-import type { MeshSnapshot, PodRecord } from '../../../src/sources/source.ts';
-import type { ZdsWorkload } from '../../../src/zds/server.ts';
-import { FakeDriver } from '../../support/fake-driver.ts';
+import { FLAGS, mesh, pod, World } from '../../support/enrol-world.ts';
 
-const log = pino({ level: 'silent' });
-const FLAGS = { dns: true, ingressMode: false, markOnly: false };
-
-/** Paths lead to cookies; the fd of an open one is its cookie. */
-class World {
-  readonly netns = new Map<string, number>([['/ns/a', 101], ['/ns/b', 102], ['/ns/c', 103]]);
-  readonly open = new Set<number>();
-  readonly driver = new FakeDriver(BigInt);
-  readonly annotations = new Map<string, string>();
-  annotateFailures = 0;
-  readonly zds: string[] = [];
-  readonly set = new Map<string, ZdsWorkload>();
-  tunnel: 'acks' | 'nacks' | 'none' | 'hangs' = 'acks';
-  release: (() => void) | undefined;
-  reconciler!: Reconciler;
-
-  constructor() {
-    this.start();
-  }
-
-  start(): void {
-    const { driver } = this;
-    const zds = {
-      connections: () => [],
-      open: () => { this.zds.push('open'); },
-      provide: (w: ZdsWorkload) => { this.zds.push(`provide ${w.uid}${w.netnsFd === undefined ? ' keep' : ''}`); this.set.set(w.uid, w); },
-      add: async (w: ZdsWorkload) => {
-        this.zds.push(`add ${w.uid}`);
-        driver.calls.push(`zds add ${w.info.name}`);
-        this.set.set(w.uid, w);
-        if (this.tunnel === 'hangs') await new Promise<void>((resolve) => { this.release = resolve; });
-        if (this.tunnel === 'none') throw new CulvertError('ZDS_NO_TUNNEL', 'no tunnel');
-        if (this.tunnel === 'nacks') throw new CulvertError('ZDS_NACK', 'bind failed');
-        driver.listening.set(BigInt(w.netnsFd ?? 0), [15001]);
-        return { pid: 42, uid: 0, gid: 0 };
-      },
-      del: async (uid: string) => {
-        this.zds.push(`del ${uid}`);
-        driver.calls.push(`zds del ${uid}`);
-        this.set.delete(uid);
-        await Promise.resolve();
-      },
-    };
-    const annotate = async (pod: { uid: string }, key: string, value: string | undefined): Promise<void> => {
-      await Promise.resolve();
-      if (this.annotateFailures > 0) {
-        this.annotateFailures--;
-        throw new CulvertError('SYSTEM', 'disk full');
-      }
-      driver.calls.push(`annotate ${pod.uid} ${value ?? 'off'}`);
-      if (value === undefined) this.annotations.delete(pod.uid);
-      else this.annotations.set(pod.uid, value);
-      expect(key).toBe(REDIRECTION_ANNOTATION);
-    };
-    const openNetns = (path: string): Netns => {
-      const cookie = this.netns.get(path);
-      if (cookie === undefined) throw new CulvertError('NETNS_GONE', `open ${path}`);
-      this.open.add(cookie);
-      return { path, fd: cookie, cookie: BigInt(cookie), gone: () => this.netns.get(path) !== cookie, close: () => { this.open.delete(cookie); } };
-    };
-    const steps = new Steps({ driver, zds, annotate, log, graceCapMs: 60, graceQuietMs: 20, removeDeadlineMs: 50 });
-    this.reconciler = new Reconciler({
-      node: 'node1', driver, zds, steps, openNetns, log, excludedNamespaces: new Set(['kube-system']), dns: true, backoff: { firstMs: 20, maxMs: 40 },
-    });
-  }
-
-  /** the agent dies and another one starts: kernel, tunnel and annotations stay */
-  async restart(): Promise<void> {
-    await this.reconciler.close();
-    this.driver.calls.length = 0;
-    this.zds.length = 0;
-    this.set.clear();
-    this.start();
-  }
-
-  state(uid: string): string {
-    const entry = this.reconciler.registry.get(uid);
-    return entry === undefined ? 'unknown' : entry.pod.state;
-  }
-  why(uid: string): string {
-    const entry = this.reconciler.registry.get(uid);
-    return entry === undefined ? 'unknown' : `${summary(entry)}: ${reason(entry)}`;
-  }
-  kernel(): string[] {
-    return this.driver.snapshot().map((e) => `${e.name} ${e.state}`);
-  }
-  async settled(uid: string, state: string): Promise<void> {
-    await vi.waitFor(() => { expect(this.state(uid)).toBe(state); }, { interval: 2 });
-  }
-}
-
-const pod = (name: string, netns: string | undefined, over: Partial<PodRecord> = {}): PodRecord => ({
-  uid: `u-${name}`, namespace: 'shop', name, node: 'node1', serviceAccount: 'sa', labels: {}, annotations: {}, ips: ['10.0.0.1'],
-  ...(netns === undefined ? {} : { netns }), hostNetwork: false, phase: 'Running', ...over,
-});
-const mesh = (mode: string | undefined, ...pods: PodRecord[]): MeshSnapshot => ({
-  trustDomain: 'cluster.local',
-  namespaces: new Map([['shop', { name: 'shop', labels: mode === undefined ? {} : { [MODE_LABEL]: mode }, annotations: {} }]]),
-  pods: new Map(pods.map((p) => [p.uid, p])),
-  services: new Map(),
-});
 const IN = ['prepare a', 'zds add a', 'activate a', 'annotate u-a enabled'];
 const OUT = ['drain a', 'annotate u-a off', 'zds del u-a', 'remove a'];
 
 describe('reconciler', () => {
   let world: World;
-  afterEach(async () => { await world.reconciler.close(); });
+  afterEach(async () => {
+    await world.reconciler.close();
+  });
 
   it('enrols by label and takes out again, in order; twice is once', async () => {
     world = new World();
@@ -140,13 +34,23 @@ describe('reconciler', () => {
     expect(world.annotations.size).toBe(0);
   });
 
-  it('leaves other nodes\' pods and pods that cannot be alone', () => {
+  it("leaves other nodes' pods and pods that cannot be alone", () => {
     world = new World();
-    world.reconciler.apply(mesh('ambient', pod('far', '/ns/b', { node: 'node2' }), pod('host', '/ns/c', { hostNetwork: true }), pod('new', undefined), pod('bare', '/ns/a', { ips: [] })));
+    world.reconciler.apply(
+      mesh(
+        'ambient',
+        pod('far', '/ns/b', { node: 'node2' }),
+        pod('host', '/ns/c', { hostNetwork: true }),
+        pod('new', undefined),
+        pod('bare', '/ns/a', { ips: [] }),
+      ),
+    );
     expect(world.driver.calls).toEqual([]);
     expect(world.state('u-far')).toBe('unknown');
     expect(world.why('u-host')).toContain('not-enrolled: host network');
-    expect(world.why('u-new')).toContain('pending: namespace label istio.io/dataplane-mode=ambient; its network namespace is not known yet');
+    expect(world.why('u-new')).toContain(
+      'pending: namespace label istio.io/dataplane-mode=ambient; its network namespace is not known yet',
+    );
     expect(world.why('u-bare')).toContain('it has no address yet');
   });
 
@@ -192,7 +96,12 @@ describe('reconciler', () => {
     world = new World();
     world.annotateFailures = 1;
     world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
-    await vi.waitFor(() => { expect(world.why('u-a')).toContain('enrolled: namespace label istio.io/dataplane-mode=ambient; disk full'); }, { interval: 1 });
+    await vi.waitFor(
+      () => {
+        expect(world.why('u-a')).toContain('enrolled: namespace label istio.io/dataplane-mode=ambient; disk full');
+      },
+      { interval: 1 },
+    );
     await world.settled('u-a', 'enrolled');
     expect(world.why('u-a')).not.toContain('disk full');
     expect(world.driver.calls.filter((call) => call === 'zds add a')).toHaveLength(1);
@@ -229,7 +138,12 @@ describe('reconciler', () => {
     await world.settled('u-a', 'enrolled');
     world.driver.calls.length = 0;
     world.reconciler.apply(mesh(undefined, pod('a', '/ns/a')));
-    await vi.waitFor(() => { expect(world.driver.calls).toContain('annotate u-a off'); }, { interval: 1 });
+    await vi.waitFor(
+      () => {
+        expect(world.driver.calls).toContain('annotate u-a off');
+      },
+      { interval: 1 },
+    );
     world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
     await world.settled('u-a', 'enrolled');
     expect(world.driver.calls).toEqual(['drain a', 'annotate u-a off', 'zds add a', 'activate a', 'annotate u-a enabled']);
@@ -239,7 +153,12 @@ describe('reconciler', () => {
     world = new World();
     world.tunnel = 'hangs';
     world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
-    await vi.waitFor(() => { expect(world.release).toBeDefined(); }, { interval: 1 });
+    await vi.waitFor(
+      () => {
+        expect(world.release).toBeDefined();
+      },
+      { interval: 1 },
+    );
     world.reconciler.apply(mesh(undefined, pod('a', '/ns/a')));
     world.release?.();
     await world.settled('u-a', 'out');
@@ -253,7 +172,12 @@ describe('reconciler', () => {
     const entry = world.reconciler.registry.get('u-a');
     if (entry === undefined) throw new Error('no entry');
     world.reconciler.sandbox(entry, { netns: '/ns/b', ips: ['10.0.0.2'] });
-    await vi.waitFor(() => { expect(world.driver.kernel.get(102n)?.state).toBe('active'); }, { interval: 2 });
+    await vi.waitFor(
+      () => {
+        expect(world.driver.kernel.get(102n)?.state).toBe('active');
+      },
+      { interval: 2 },
+    );
     await world.settled('u-a', 'enrolled');
     expect([...world.driver.kernel.keys()]).toEqual([102n]);
     expect([...world.open]).toEqual([102]);
@@ -291,16 +215,22 @@ describe('reconciler', () => {
       return pod(`p${i}`, `/ns/${i}`);
     });
     world.reconciler.apply(mesh('ambient', ...pods));
-    await vi.waitFor(() => { expect(world.driver.snapshot().filter((e) => e.state === 'active')).toHaveLength(60); });
+    await vi.waitFor(() => {
+      expect(world.driver.snapshot().filter((e) => e.state === 'active')).toHaveLength(60);
+    });
     world.reconciler.apply(mesh('none', ...pods));
-    await vi.waitFor(() => { expect(world.driver.kernel.size).toBe(0); }, 3000);
+    await vi.waitFor(() => {
+      expect(world.driver.kernel.size).toBe(0);
+    }, 3000);
     expect(world.open.size).toBe(0);
   });
 });
 
 describe('reconciler after a restart', () => {
   let world: World;
-  afterEach(async () => { await world.reconciler.close(); });
+  afterEach(async () => {
+    await world.reconciler.close();
+  });
 
   it('interrupts nothing', async () => {
     world = new World();
@@ -333,7 +263,9 @@ describe('reconciler after a restart', () => {
     world.driver.kernel.set(101n, { cookie: 101n, uid: 'u-a', namespace: 'shop', name: 'a', netnsPath: '', state: 'active', flags: FLAGS });
     world.reconciler.apply(mesh('ambient', pod('a', undefined)));
     expect(world.zds).toEqual(['provide u-a keep', 'open']);
-    await vi.waitFor(() => { expect(world.state('u-a')).toBe('adopting'); });
+    await vi.waitFor(() => {
+      expect(world.state('u-a')).toBe('adopting');
+    });
     expect(world.kernel()).toEqual(['a active']);
     world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
     await world.settled('u-a', 'enrolled');
@@ -353,7 +285,9 @@ describe('reconciler after a restart', () => {
     world = new World();
     world.annotations.set('u-a', 'enabled');
     world.reconciler.apply(mesh(undefined, pod('a', '/ns/a', { annotations: { [REDIRECTION_ANNOTATION]: 'enabled' } })));
-    await vi.waitFor(() => { expect(world.annotations.size).toBe(0); });
+    await vi.waitFor(() => {
+      expect(world.annotations.size).toBe(0);
+    });
     await world.settled('u-a', 'out');
   });
 
@@ -369,7 +303,9 @@ describe('reconciler after a restart', () => {
     world.reconciler.apply(mesh('ambient', pod('b', '/ns/b')));
     await world.settled('u-b', 'enrolled');
     world.reconciler.tick();
-    await vi.waitFor(() => { expect(world.kernel().sort()).toEqual(['b active', 'redirect:103 active']); });
+    await vi.waitFor(() => {
+      expect(world.kernel().sort()).toEqual(['b active', 'redirect:103 active']);
+    });
     expect(world.driver.calls).toContain('remove u-b (netns gone) at once');
     expect([...world.open]).toEqual([102]);
   });

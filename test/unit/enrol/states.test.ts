@@ -1,6 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { afterRestart, AT_REST, POD_EVENTS, POD_STATES, transition, type Action, type PodEvent, type PodState, type Transition } from '../../../src/enrol/states.ts';
+import {
+  afterRestart,
+  AT_REST,
+  POD_EVENTS,
+  POD_STATES,
+  transition,
+  type Action,
+  type PodEvent,
+  type PodState,
+  type Transition,
+} from '../../../src/enrol/states.ts';
 
 const OUTSIDE: PodEvent[] = ['wanted', 'unwanted', 'deleted', 'netnsGone', 'retry', 'tunnelGone'];
 
@@ -99,8 +109,22 @@ describe('pod states', () => {
     model.settle();
     expect(model.state).toBe('out');
     expect(model.trace).toEqual([
-      'wanted', 'prepare', 'prepared', 'zdsAdd', 'acked', 'activate', 'annotateEnabled', 'announced',
-      'unwanted', 'drain', 'annotateOff', 'grace', 'drained', 'zdsDel', 'remove', 'removed',
+      'wanted',
+      'prepare',
+      'prepared',
+      'zdsAdd',
+      'acked',
+      'activate',
+      'annotateEnabled',
+      'announced',
+      'unwanted',
+      'drain',
+      'annotateOff',
+      'grace',
+      'drained',
+      'zdsDel',
+      'remove',
+      'removed',
     ]);
   });
 
@@ -152,23 +176,29 @@ describe('pod states', () => {
 
   it('go on after a restart in any state, without touching what is live', () => {
     fc.assert(
-      fc.property(fc.constantFrom('none', 'prepared', 'active', 'draining'), fc.boolean(), fc.boolean(), fc.array(stimulus, { maxLength: 20 }), (datapath, wanted, annotated, stimuli) => {
-        const model = new Model();
-        model.acked = datapath === 'active' || datapath === 'draining';
-        model.active = datapath === 'active';
-        model.annotated = annotated;
-        const first = afterRestart(datapath, wanted, annotated);
-        if (datapath === 'active' && wanted) expect(first.actions).toEqual(['reconcile']);
-        model.enter(first);
-        play(model, stimuli);
-        for (let i = 0; i < 4; i++) {
-          model.send(wanted ? 'wanted' : 'unwanted');
-          if (wanted) model.send('retry');
-          model.settle();
-        }
-        expect(model.state, model.trace.join(' ')).toBe(wanted ? 'enrolled' : 'out');
-        if (!wanted) expect([model.active, model.annotated]).toEqual([false, false]);
-      }),
+      fc.property(
+        fc.constantFrom('none', 'prepared', 'active', 'draining'),
+        fc.boolean(),
+        fc.boolean(),
+        fc.array(stimulus, { maxLength: 20 }),
+        (datapath, wanted, annotated, stimuli) => {
+          const model = new Model();
+          model.acked = datapath === 'active' || datapath === 'draining';
+          model.active = datapath === 'active';
+          model.annotated = annotated;
+          const first = afterRestart(datapath, wanted, annotated);
+          if (datapath === 'active' && wanted) expect(first.actions).toEqual(['reconcile']);
+          model.enter(first);
+          play(model, stimuli);
+          for (let i = 0; i < 4; i++) {
+            model.send(wanted ? 'wanted' : 'unwanted');
+            if (wanted) model.send('retry');
+            model.settle();
+          }
+          expect(model.state, model.trace.join(' ')).toBe(wanted ? 'enrolled' : 'out');
+          if (!wanted) expect([model.active, model.annotated]).toEqual([false, false]);
+        },
+      ),
       { numRuns: 1000 },
     );
   });

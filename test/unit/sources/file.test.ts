@@ -38,8 +38,17 @@ describe('mesh file', () => {
     if (!merged.ok) throw new Error(merged.faults.join());
     expect(merged.snapshot.trustDomain).toBe('cluster.local');
     expect(merged.snapshot.pods.get('u1')).toEqual({
-      uid: 'u1', namespace: 'shop', name: 'client', node: 'node1', serviceAccount: 'client', labels: {}, hostNetwork: false,
-      annotations: { 'ambient.istio.io/redirection': 'enabled' }, ips: ['10.0.0.1', 'fd00::1'], netns: '/run/netns/a', phase: 'Running',
+      uid: 'u1',
+      namespace: 'shop',
+      name: 'client',
+      node: 'node1',
+      serviceAccount: 'client',
+      labels: {},
+      hostNetwork: false,
+      annotations: { 'ambient.istio.io/redirection': 'enabled' },
+      ips: ['10.0.0.1', 'fd00::1'],
+      netns: '/run/netns/a',
+      phase: 'Running',
     });
     expect(merged.snapshot.pods.get('u2')).toMatchObject({ serviceAccount: 'default', ips: [], phase: 'Running' });
     expect(merged.snapshot.services.get('shop/web')).toMatchObject({ hostname: 'web.shop.svc.cluster.local', vips: ['10.96.0.1'] });
@@ -54,11 +63,27 @@ describe('mesh file', () => {
     ['syntax', 'nodes: [a\npods: ]', 'line 2'],
     ['node', MESH.replace('node: node2', 'node: node3'), 'pods[1].node: "node3" is no node'],
     ['namespace', MESH.replace('namespace: shop, node: node2', 'namespace: shup, node: node2'), 'pods[1].namespace: "shup"'],
-    ['twice', MESH.replace('name: web, namespace: shop, node', 'name: client, namespace: shop, node'), 'pods[1]: "shop/client" is there already'],
+    [
+      'twice',
+      MESH.replace('name: web, namespace: shop, node', 'name: client, namespace: shop, node'),
+      'pods[1]: "shop/client" is there already',
+    ],
     ['unknown key', MESH.replace('serviceAccount:', 'serviceAcount:'), 'serviceAcount'],
-    ['type', MESH.replace('port: 80,', 'port: eighty,'), 'services[0].ports[0].port: Invalid input: expected number, received string, found "eighty"'],
-    ['policy', MESH.replace('policies: []', 'policies: [ { kind: AuthorizationPolicy } ]'), 'policies: policy is not enforced by this version'],
-    ['state as intent', MESH.replace('labels: { app: web }', 'annotations: { ambient.istio.io/redirection: enabled }'), 'state written by the agent'],
+    [
+      'type',
+      MESH.replace('port: 80,', 'port: eighty,'),
+      'services[0].ports[0].port: Invalid input: expected number, received string, found "eighty"',
+    ],
+    [
+      'policy',
+      MESH.replace('policies: []', 'policies: [ { kind: AuthorizationPolicy } ]'),
+      'policies: policy is not enforced by this version',
+    ],
+    [
+      'state as intent',
+      MESH.replace('labels: { app: web }', 'annotations: { ambient.istio.io/redirection: enabled }'),
+      'state written by the agent',
+    ],
     ['empty', '', 'nodes'],
   ])('names a fault of %s with file, path and value', (_, text, message) => {
     const found = faults(text);
@@ -67,8 +92,11 @@ describe('mesh file', () => {
   });
 
   it('names two pods with one address, and a bad address', () => {
-    const lab = (ips: string[]): string => JSON.stringify({ pods: { 'shop/client': { uid: 'u1', ips: ['10.0.0.1'] }, 'shop/web': { uid: 'u2', ips } } });
-    expect(faults(MESH, lab(['10.0.0.1']))).toEqual(['lab.json: pods["shop/web"].ips: address 10.0.0.1 belongs to pods["shop/client"].ips already']);
+    const lab = (ips: string[]): string =>
+      JSON.stringify({ pods: { 'shop/client': { uid: 'u1', ips: ['10.0.0.1'] }, 'shop/web': { uid: 'u2', ips } } });
+    expect(faults(MESH, lab(['10.0.0.1']))).toEqual([
+      'lab.json: pods["shop/web"].ips: address 10.0.0.1 belongs to pods["shop/client"].ips already',
+    ]);
     expect(faults(MESH, lab(['10.0.0.256'])).join()).toContain('must be an IPv4 or IPv6 address, found "10.0.0.256"');
   });
 
@@ -87,7 +115,9 @@ describe('file source', () => {
     mkdirSync(`${file}.d`);
     writeFileSync(`${file}.d/lab.json`, LAB);
   });
-  afterEach(() => { rmSync(directory, { recursive: true }); });
+  afterEach(() => {
+    rmSync(directory, { recursive: true });
+  });
 
   const replace = (path: string, text: string): void => {
     writeFileSync(`${path}.tmp`, text);
@@ -98,19 +128,30 @@ describe('file source', () => {
     const source = createFileSource({ meshFile: file });
     const seen: MeshSnapshot[] = [];
     const errors: Error[] = [];
-    const watch = source.watch((s) => seen.push(s), (e) => errors.push(e));
+    const watch = source.watch(
+      (s) => seen.push(s),
+      (e) => errors.push(e),
+    );
     try {
-      await vi.waitFor(() => { expect(seen).toHaveLength(1); });
+      await vi.waitFor(() => {
+        expect(seen).toHaveLength(1);
+      });
       expect(source.synced()).toBe(true);
       replace(file, 'nodes: 7');
-      await vi.waitFor(() => { expect(errors).toHaveLength(1); });
+      await vi.waitFor(() => {
+        expect(errors).toHaveLength(1);
+      });
       expect(errors[0]).toMatchObject({ code: 'SOURCE_INVALID' });
       writeFileSync(file, 'nodes: 7'); // again the same, and in place
       replace(file, MESH.replace('ambient }', 'none }'));
-      await vi.waitFor(() => { expect(seen).toHaveLength(2); });
+      await vi.waitFor(() => {
+        expect(seen).toHaveLength(2);
+      });
       expect(seen[1]?.namespaces.get('shop')?.labels).toEqual({ 'istio.io/dataplane-mode': 'none' });
       replace(`${file}.d/lab.json`, LAB.replace('10.0.0.1', '10.0.0.9'));
-      await vi.waitFor(() => { expect(seen).toHaveLength(3); });
+      await vi.waitFor(() => {
+        expect(seen).toHaveLength(3);
+      });
       expect(errors).toHaveLength(1);
     } finally {
       watch.close();
@@ -121,12 +162,19 @@ describe('file source', () => {
     rmSync(`${file}.d`, { recursive: true });
     const source = createFileSource({ meshFile: file });
     const seen: MeshSnapshot[] = [];
-    const watch = source.watch((s) => seen.push(s), () => undefined);
+    const watch = source.watch(
+      (s) => seen.push(s),
+      () => undefined,
+    );
     try {
-      await vi.waitFor(() => { expect(seen).toHaveLength(1); });
+      await vi.waitFor(() => {
+        expect(seen).toHaveLength(1);
+      });
       mkdirSync(`${file}.d`);
       replace(`${file}.d/lab.json`, LAB);
-      await vi.waitFor(() => { expect(seen.at(-1)?.pods.size).toBe(2); }, 3000);
+      await vi.waitFor(() => {
+        expect(seen.at(-1)?.pods.size).toBe(2);
+      }, 3000);
     } finally {
       watch.close();
     }
@@ -136,13 +184,33 @@ describe('file source', () => {
     const agent = createFileSource({ meshFile: file, node: 'node1' });
     const tunnel = createFileSource({ meshFile: file });
     let latest: MeshSnapshot | undefined;
-    const watches = [agent.watch(() => undefined, () => undefined), tunnel.watch((s) => { latest = s; }, () => undefined)];
+    const watches = [
+      agent.watch(
+        () => undefined,
+        () => undefined,
+      ),
+      tunnel.watch(
+        (s) => {
+          latest = s;
+        },
+        () => undefined,
+      ),
+    ];
     try {
-      await vi.waitFor(() => { expect(latest && agent.synced()).toBeTruthy(); });
+      await vi.waitFor(() => {
+        expect(latest && agent.synced()).toBeTruthy();
+      });
       const pod = (uid: string): { uid: string; namespace: string; name: string } => ({ uid, namespace: 'shop', name: uid });
-      await Promise.all([agent.annotate(pod('u1'), 'k', 'v'), agent.annotate(pod('u2'), 'k', 'w'), agent.annotate(pod('u1'), 'l', 'x'), agent.annotate(pod('gone'), 'k', 'v')]);
+      await Promise.all([
+        agent.annotate(pod('u1'), 'k', 'v'),
+        agent.annotate(pod('u2'), 'k', 'w'),
+        agent.annotate(pod('u1'), 'l', 'x'),
+        agent.annotate(pod('gone'), 'k', 'v'),
+      ]);
       expect(JSON.parse(readFileSync(`${file}.d/annotations-node1.json`, 'utf8'))).toEqual({ u1: { k: 'v', l: 'x' }, u2: { k: 'w' } });
-      await vi.waitFor(() => { expect(latest?.pods.get('u1')?.annotations).toEqual({ k: 'v', l: 'x' }); });
+      await vi.waitFor(() => {
+        expect(latest?.pods.get('u1')?.annotations).toEqual({ k: 'v', l: 'x' });
+      });
       await agent.annotate(pod('u1'), 'k', undefined);
       await agent.annotate(pod('u1'), 'l', undefined);
       expect(JSON.parse(readFileSync(`${file}.d/annotations-node1.json`, 'utf8'))).toEqual({ u2: { k: 'w' } });

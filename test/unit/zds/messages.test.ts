@@ -1,11 +1,24 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodeHello, decodeRequest, decodeResponse, encodeAck, encodeHello, encodeRequest, MAX_PACKET, type ZdsRequest } from '../../../src/zds/messages.ts';
+import {
+  decodeHello,
+  decodeRequest,
+  decodeResponse,
+  encodeAck,
+  encodeHello,
+  encodeRequest,
+  MAX_PACKET,
+  type ZdsRequest,
+} from '../../../src/zds/messages.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const short = fc.string({ minLength: 1, maxLength: 60, unit: 'grapheme-ascii' });
 const request: fc.Arbitrary<ZdsRequest> = fc.oneof(
-  fc.record({ kind: fc.constant('add' as const), uid: short, workload: fc.record({ name: short, namespace: short, serviceAccount: short }) }),
+  fc.record({
+    kind: fc.constant('add' as const),
+    uid: short,
+    workload: fc.record({ name: short, namespace: short, serviceAccount: short }),
+  }),
   fc.record({ kind: fc.constant('keep' as const), uid: short }),
   fc.record({ kind: fc.constant('del' as const), uid: short }),
   fc.record({ kind: fc.constant('snapshotSent' as const) }),
@@ -18,11 +31,17 @@ describe('ZDS messages', () => {
     expect(hex(encodeAck())).toBe('0a00');
     expect(hex(encodeRequest({ kind: 'del', uid: 'ab' }))).toBe('120412026162');
     expect(hex(encodeRequest({ kind: 'keep', uid: 'ab' }))).toBe('2a040a026162');
-    expect(hex(encodeRequest({ kind: 'add', uid: 'u', workload: { name: 'n', namespace: 's', serviceAccount: 'a' } }))).toBe('0a0e0a017512090a016e1201731a0161');
+    expect(hex(encodeRequest({ kind: 'add', uid: 'u', workload: { name: 'n', namespace: 's', serviceAccount: 'a' } }))).toBe(
+      '0a0e0a017512090a016e1201731a0161',
+    );
   });
 
   it('reads back what it wrote', () => {
-    fc.assert(fc.property(request, (r) => { expect(decodeRequest(encodeRequest(r))).toEqual(r); }));
+    fc.assert(
+      fc.property(request, (r) => {
+        expect(decodeRequest(encodeRequest(r))).toEqual(r);
+      }),
+    );
     expect(decodeHello(encodeHello())).toBe(1);
     expect(decodeResponse(encodeAck('no listener'))).toEqual({ error: 'no listener' });
   });

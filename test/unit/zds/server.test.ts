@@ -22,10 +22,15 @@ beforeEach(() => {
   netnsFd = openSync('/proc/self/ns/net', 'r');
   reasons.length = 0;
   trusted.length = 0;
-  const log = pino({ level: 'info' }, { write: (line: string) => {
-    const { reason } = JSON.parse(line) as { reason?: string };
-    if (reason !== undefined) reasons.push(reason);
-  } });
+  const log = pino(
+    { level: 'info' },
+    {
+      write: (line: string) => {
+        const { reason } = JSON.parse(line) as { reason?: string };
+        if (reason !== undefined) reasons.push(reason);
+      },
+    },
+  );
   server = new ZdsServer({
     listen: (onConnection) => native.seqpacketListen(path, 0o600, MAX_PACKET, onConnection),
     log,
@@ -45,9 +50,19 @@ const tunnel = (options?: ConstructorParameters<typeof FakeTunnel>[1]): FakeTunn
   tunnels.push(made);
   return made;
 };
-const workload = (uid: string, fd: number | undefined = netnsFd): ZdsWorkload => ({ uid, info: { name: uid, namespace: 'shop', serviceAccount: 'sa' }, netnsFd: fd });
+const workload = (uid: string, fd: number | undefined = netnsFd): ZdsWorkload => ({
+  uid,
+  info: { name: uid, namespace: 'shop', serviceAccount: 'sa' },
+  netnsFd: fd,
+});
 const kept = (uid: string): ZdsWorkload => ({ ...workload(uid), netnsFd: undefined });
-const got = (t: FakeTunnel, ...packets: string[]): Promise<void> => vi.waitFor(() => { expect(t.received).toEqual(packets); }, { interval: 2, timeout: 2000 });
+const got = (t: FakeTunnel, ...packets: string[]): Promise<void> =>
+  vi.waitFor(
+    () => {
+      expect(t.received).toEqual(packets);
+    },
+    { interval: 2, timeout: 2000 },
+  );
 
 describe('ZDS server', () => {
   it('takes connections at once, and sends the snapshot when it is complete: adds with their netns, keeps without', async () => {
@@ -71,7 +86,9 @@ describe('ZDS server', () => {
     server.open();
     await expect(server.add(workload('u1'))).rejects.toMatchObject({ code: 'ZDS_NO_TUNNEL', retryable: true });
     await server.del('u1');
-    const t = tunnel({ answer: (request) => encodeAck(request.kind === 'add' && request.uid === 'bad' ? 'failure to start proxy : EADDRINUSE' : '') });
+    const t = tunnel({
+      answer: (request) => encodeAck(request.kind === 'add' && request.uid === 'bad' ? 'failure to start proxy : EADDRINUSE' : ''),
+    });
     await got(t, 'snapshotSent');
     expect(await server.add(workload('u1'))).toMatchObject({ pid: process.pid });
     await expect(server.add(workload('bad'))).rejects.toThrow('failure to start proxy : EADDRINUSE');
@@ -84,11 +101,16 @@ describe('ZDS server', () => {
   it('has one request outstanding at a time', async () => {
     server.open();
     let outstanding = 0;
-    const t = tunnel({ answer: (_, self) => {
-      expect(++outstanding).toBe(1);
-      setTimeout(() => { outstanding--; self.send(encodeAck()); }, 3);
-      return undefined;
-    } });
+    const t = tunnel({
+      answer: (_, self) => {
+        expect(++outstanding).toBe(1);
+        setTimeout(() => {
+          outstanding--;
+          self.send(encodeAck());
+        }, 3);
+        return undefined;
+      },
+    });
     await got(t, 'snapshotSent');
     await Promise.all(Array.from({ length: 20 }, (_, i) => server.add(workload(`u${i}`))));
     expect(t.received).toHaveLength(21);
@@ -108,7 +130,9 @@ describe('ZDS server', () => {
     await got(young, 'add u1', 'snapshotSent', 'add u2', 'del u1');
     expect(server.connections()).toHaveLength(2);
     young.close();
-    await vi.waitFor(() => { expect(server.connections()).toHaveLength(1); });
+    await vi.waitFor(() => {
+      expect(server.connections()).toHaveLength(1);
+    });
     await server.add(workload('u3'));
     await got(old, 'snapshotSent', 'add u1', 'del u1', 'add u3');
   });
@@ -117,11 +141,13 @@ describe('ZDS server', () => {
     server.open();
     const old = tunnel();
     await got(old, 'snapshotSent');
-    const young = tunnel({ answer: (request, self) => {
-      if (request.kind !== 'add') return encodeAck();
-      self.close();
-      return undefined;
-    } });
+    const young = tunnel({
+      answer: (request, self) => {
+        if (request.kind !== 'add') return encodeAck();
+        self.close();
+        return undefined;
+      },
+    });
     await got(young, 'snapshotSent');
     await server.add(workload('u1'));
     expect(old.received).toEqual(['snapshotSent', 'add u1']);
@@ -130,10 +156,14 @@ describe('ZDS server', () => {
   it('queues updates while the snapshot is under way', async () => {
     server.provide(workload('u1'));
     server.open();
-    const t = tunnel({ answer: (_, self) => {
-      setTimeout(() => { self.send(encodeAck()); }, 20);
-      return undefined;
-    } });
+    const t = tunnel({
+      answer: (_, self) => {
+        setTimeout(() => {
+          self.send(encodeAck());
+        }, 20);
+        return undefined;
+      },
+    });
     await got(t, 'add u1');
     await Promise.all([server.add(workload('u2')), server.del('u1')]);
     // what came during the snapshot may be in it, and is sent after it; to hear it twice is harmless
@@ -146,7 +176,9 @@ describe('ZDS server', () => {
     const t = tunnel({ answer: (request) => (request.kind === 'snapshotSent' ? encodeAck() : undefined) });
     await got(t, 'snapshotSent');
     await expect(server.add(workload('u1'))).rejects.toMatchObject({ code: 'ZDS_TIMEOUT' });
-    await vi.waitFor(() => { expect(t.closed).toBe(true); });
+    await vi.waitFor(() => {
+      expect(t.closed).toBe(true);
+    });
     expect(server.connections()).toEqual([]);
     expect(reasons.join()).toContain('wait for ZDS ack of add: nothing within 150 ms');
     const next = tunnel();
@@ -155,26 +187,54 @@ describe('ZDS server', () => {
 
   it('treats a deletion as done when the tunnel drops instead of answering', async () => {
     server.open();
-    const t = tunnel({ answer: (request, self) => {
-      if (request.kind !== 'del') return encodeAck();
-      self.close();
-      return undefined;
-    } });
+    const t = tunnel({
+      answer: (request, self) => {
+        if (request.kind !== 'del') return encodeAck();
+        self.close();
+        return undefined;
+      },
+    });
     await got(t, 'snapshotSent');
     await server.del('u1');
   });
 
   it.each<[string, (t: FakeTunnel) => void, string]>([
-    ['an ack that nobody asked for', (t) => { t.send(encodeAck()); }, '2 bytes that nobody asked for'],
-    ['a second hello', (t) => { t.send(encodeHello()); }, 'nobody asked for'],
-    ['an oversized packet', (t) => { t.send(Buffer.alloc(2000, 1)); }, 'longer than 1024'],
-    ['a file descriptor', (t) => { t.send(encodeAck(), netnsFd); }, 'with a file descriptor'],
+    [
+      'an ack that nobody asked for',
+      (t) => {
+        t.send(encodeAck());
+      },
+      '2 bytes that nobody asked for',
+    ],
+    [
+      'a second hello',
+      (t) => {
+        t.send(encodeHello());
+      },
+      'nobody asked for',
+    ],
+    [
+      'an oversized packet',
+      (t) => {
+        t.send(Buffer.alloc(2000, 1));
+      },
+      'longer than 1024',
+    ],
+    [
+      'a file descriptor',
+      (t) => {
+        t.send(encodeAck(), netnsFd);
+      },
+      'with a file descriptor',
+    ],
   ])('closes for %s', async (_, disturb, reason) => {
     server.open();
     const t = tunnel();
     await got(t, 'snapshotSent');
     disturb(t);
-    await vi.waitFor(() => { expect(t.closed).toBe(true); });
+    await vi.waitFor(() => {
+      expect(t.closed).toBe(true);
+    });
     expect(reasons.join()).toContain(reason);
     const next = tunnel();
     await got(next, 'snapshotSent');
@@ -187,7 +247,9 @@ describe('ZDS server', () => {
   ])('closes for %s, and it never was a tunnel', async (_, hello, reason) => {
     server.open();
     const t = tunnel({ hello });
-    await vi.waitFor(() => { expect(t.closed).toBe(true); });
+    await vi.waitFor(() => {
+      expect(t.closed).toBe(true);
+    });
     expect(reasons.join()).toContain(reason);
     expect(trusted).toEqual([]);
     await expect(server.add(workload('u1'))).rejects.toMatchObject({ code: 'ZDS_NO_TUNNEL' });
@@ -198,7 +260,9 @@ describe('ZDS server', () => {
     const t = tunnel({ answer: (request) => (request.kind === 'snapshotSent' ? encodeAck() : Buffer.from('ffffff', 'hex')) });
     await got(t, 'snapshotSent');
     await expect(server.add(workload('u1'))).rejects.toMatchObject({ code: 'ZDS_NO_TUNNEL' });
-    await vi.waitFor(() => { expect(t.closed).toBe(true); });
+    await vi.waitFor(() => {
+      expect(t.closed).toBe(true);
+    });
   });
 
   it('goes on with the snapshot when one pod is refused', async () => {
@@ -215,6 +279,8 @@ describe('ZDS server', () => {
     for (let i = 0; i < 7; i++) tunnel();
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect(tunnels.filter((t) => t.received.length > 0)).toHaveLength(5);
-    await vi.waitFor(() => { expect(tunnels.every((t) => t.received.length > 0)).toBe(true); }, 2000);
+    await vi.waitFor(() => {
+      expect(tunnels.every((t) => t.received.length > 0)).toBe(true);
+    }, 2000);
   });
 });

@@ -1,0 +1,226 @@
+/** A node with a real agent process, a minimal tunnel process and pods; the mesh is a file, as in the lab. */
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
+import { join } from 'node:path';
+import type { AdminRequest, AdminResponse, AgentStatus, PodStatus } from '../../../src/agent/api.ts';
+import { native } from '../../../src/sys/native.ts';
+import { TestNode, type TestPod } from '../../support/netns.ts';
+
+const SOURCE = new URL('../../../', import.meta.url).pathname;
+
+export class AgentScene {
+  readonly node: TestNode;
+  readonly dir: string;
+  /** of the agent's run so far */
+  log = '';
+  readonly #pods: TestPod[] = [];
+  readonly #children: ChildProcess[] = [];
+  #namespaceLabels: Record<string, string> = {};
+
+  private constructor(node: TestNode) {
+    this.node = node;
+    this.dir = node.dir;
+    mkdirSync(join(this.dir, 'mesh.yaml.d'), { recursive: true });
+  }
+
+  static async create(part = 'agent'): Promise<AgentScene> {
+    const node = await TestNode.create(part);
+    const forward = 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding';
+    execFileSync('nsenter', [`--net=${node.nodeNetns}`, 'sh', '-c', forward]); // as every node does
+    return new AgentScene(node);
+  }
+
+  async pod(name: string, n: number): Promise<TestPod> {
+    const pod = await this.node.pod(name, n);
+    this.#pods.push(pod);
+    this.writeMesh();
+    return pod;
+  }
+
+  forget(pod: TestPod): void {
+    this.#pods.splice(this.#pods.indexOf(pod), 1);
+    this.writeMesh();
+  }
+
+  label(mode: string | undefined): void {
+    this.#namespaceLabels = mode === undefined ? {} : { 'istio.io/dataplane-mode': mode };
+    this.writeMesh();
+  }
+
+  writeMesh(): void {
+    const mesh = {
+      nodes: ['n1'],
+      namespaces: { shop: { labels: this.#namespaceLabels } },
+      pods: this.#pods.map((pod) => ({ name: pod.name, namespace: 'shop', node: 'n1' })),
+    };
+    const lab = {
+      pods: Object.fromEntries(
+        this.#pods.map((pod) => [`shop/${pod.name}`, { uid: `uid-${pod.name}`, ips: [pod.ip4, pod.ip6], netns: pod.netns }]),
+      ),
+    };
+    this.#replace('mesh.yaml', mesh);
+    this.#replace('mesh.yaml.d/lab.json', lab);
+  }
+
+  annotations(): Record<string, Record<string, string>> {
+    const path = join(this.dir, 'mesh.yaml.d/annotations-n1.json');
+    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Record<string, Record<string, string>>) : {};
+  }
+
+  /** Resolves when its plugin door is open, or it ended. */
+  async startAgent(flags: string[] = []): Promise<ChildProcess> {
+    const child = this.#spawn('agent', this.node.nodeNetns, [
+      join(SOURCE, 'src/main.ts'),
+      'agent',
+      '--node',
+      'n1',
+      '--run-dir',
+      join(this.dir, 'run'),
+      '--state-dir',
+      join(this.dir, 'state'),
+      '--pin-dir',
+      join(this.node.bpffs, 'n1'),
+      '--zds-socket',
+      join(this.dir, 'zds.sock'),
+      '--cgroup-root',
+      this.node.cgroupRoot,
+      '--node-netns',
+      this.node.nodeNetns,
+      '--mesh-file',
+      join(this.dir, 'mesh.yaml'),
+      '--max-pods',
+      '50',
+      '--log-level',
+      'debug',
+      ...flags,
+    ]);
+    this.log = '';
+    child.stderr?.on('data', (chunk: Buffer) => {
+      this.log += chunk.toString();
+    });
+    await until(
+      () => this.log.includes('agent serves') || child.exitCode !== null,
+      15_000,
+      () => this.log,
+    );
+    return child;
+  }
+
+  startTunnel(cgroup = 'ztunnel'): ChildProcess {
+    return this.#spawn(cgroup, this.node.nodeNetns, [new URL('./zds-tunnel.ts', import.meta.url).pathname, join(this.dir, 'zds.sock')]);
+  }
+
+  async ask<T>(request: AdminRequest, fd?: number): Promise<T> {
+    const response = await new Promise<AdminResponse<T>>((resolve, reject) => {
+      const parts: Uint8Array[] = [];
+      const socket = native.seqpacketConnect(join(this.dir, 'run/admin.sock'), 1 << 17, {
+        onPacket(data) {
+          parts.push(data.slice(1));
+          if (data[0] !== 1) return;
+          resolve(JSON.parse(Buffer.concat(parts).toString()) as AdminResponse<T>);
+          socket.close();
+        },
+        onClose: () => {
+          reject(new Error('no answer'));
+        },
+      });
+      socket.send(Buffer.from(JSON.stringify(request)), fd);
+    });
+    if (!response.ok) throw new Error(`${response.error.code}: ${response.error.message}`);
+    return response.result;
+  }
+
+  /** Waits until pod states are as named: { a: 'enrolled active' }. */
+  async pods(wanted: Record<string, string>, ms = 8000): Promise<PodStatus[]> {
+    let pods: PodStatus[] = [];
+    const now = (): Record<string, string> => Object.fromEntries(pods.map((pod) => [pod.name, `${pod.state} ${pod.datapath}`]));
+    await until(
+      async () => {
+        pods = await this.ask<PodStatus[]>({ op: 'pods' });
+        return Object.entries(wanted).every(([name, state]) => now()[name] === state);
+      },
+      ms,
+      () =>
+        `${JSON.stringify(now())} instead of ${JSON.stringify(wanted)}; reasons: ${pods.map((pod) => pod.reason).join(' | ')}; agent: ${this.log.slice(-3000)}`,
+    );
+    return pods;
+  }
+
+  async annotated(uid: string, value: string | undefined): Promise<void> {
+    await until(
+      () => this.annotations()[uid]?.['ambient.istio.io/redirection'] === value,
+      2000,
+      () => JSON.stringify(this.annotations()),
+    );
+  }
+
+  status(): Promise<AgentStatus> {
+    return this.ask({ op: 'status' });
+  }
+
+  cni(verb: 'add' | 'del', pod: TestPod): Promise<{ status: number; body: Record<string, unknown> }> {
+    const body = {
+      containerId: 'c',
+      netns: pod.netns,
+      ifname: 'eth0',
+      podNamespace: 'shop',
+      podName: pod.name,
+      podUid: `uid-${pod.name}`,
+      ips: [pod.ip4, pod.ip6],
+    };
+    return new Promise((resolve, reject) => {
+      const outgoing = httpRequest(
+        { socketPath: join(this.dir, 'run/cni.sock'), path: `/v1/${verb}`, method: 'POST', agent: false },
+        (response) => {
+          let text = '';
+          response.on('data', (chunk: Buffer) => {
+            text += chunk.toString();
+          });
+          response.on('end', () => {
+            resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) as Record<string, unknown> });
+          });
+        },
+      );
+      outgoing.on('error', reject);
+      outgoing.end(JSON.stringify(body));
+    });
+  }
+
+  async close(): Promise<void> {
+    for (const child of this.#children) await stop(child, 'SIGKILL');
+    await this.node.close();
+  }
+
+  #spawn(cgroup: string, netns: string, args: string[]): ChildProcess {
+    const script = 'echo $$ > "$0/cgroup.procs" && netns=$1 && shift && exec nsenter --net="$netns" "$@"';
+    const child = spawn('sh', ['-c', script, this.node.cgroupPath(cgroup), netns, process.execPath, ...args], {
+      stdio: ['ignore', 'inherit', 'pipe'],
+    });
+    if (cgroup !== 'agent') child.stderr.on('data', (chunk: Buffer) => process.stderr.write(chunk));
+    this.#children.push(child);
+    return child;
+  }
+
+  #replace(name: string, content: unknown): void {
+    const path = join(this.dir, name);
+    writeFileSync(`${path}.new`, JSON.stringify(content));
+    renameSync(`${path}.new`, path);
+  }
+}
+
+export async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
+  if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+  const gone = new Promise((resolve) => child.once('exit', resolve));
+  child.kill(signal);
+  await gone;
+  return child.exitCode;
+}
+
+export async function until(check: () => boolean | Promise<boolean>, ms: number, why: () => string): Promise<void> {
+  const end = performance.now() + ms;
+  while (!(await check())) {
+    if (performance.now() > end) throw new Error(`not within ${ms} ms: ${why()}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
