@@ -19,6 +19,9 @@ export async function up(cli: Cli, flags: UpFlags): Promise<void> {
       ? { text: defaultTopology, topology: parseTopology(defaultTopology, 'default topology') }
       : readTopology(flags.file);
   const started = performance.now();
+  process.once('SIGINT', () => {
+    void takeDown(lab).finally(() => process.exit(130)); // half a lab is of no use to anybody
+  });
   await bringUp(lab, text, topology, {
     progress: (line) => {
       cli.io.err(`${line}\n`);
