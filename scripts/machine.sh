@@ -13,8 +13,8 @@ refuse() {
 [ "$(uname -s)" = Linux ] || refuse "this needs Linux, and here is $(uname -s)"
 grep -qw cgroup2 /proc/filesystems || refuse "kernel $(uname -r) has no cgroup v2, to which the programs are attached"
 [ -e /proc/sys/kernel/unprivileged_bpf_disabled ] || refuse "kernel $(uname -r) has no bpf(2) system call, or /proc/sys is hidden"
-unshare --net --mount true 2>/dev/null ||
-    refuse 'this root may not create network and mount namespaces (CAP_SYS_ADMIN): run it on the machine itself or in a privileged container'
+why=$(unshare --net --mount true 2>&1) ||
+    refuse "this root may not create network and mount namespaces ($why): run it on the machine itself or in a privileged container"
 
 [ "${1:-}" = features ] || exit 0
 
