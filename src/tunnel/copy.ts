@@ -78,7 +78,7 @@ function closing(side: Duplex, other: Duplex, onError: (error: Error) => void): 
 
 function endedWell(side: Duplex): boolean {
   if (!(side.readableEnded && side.writableFinished)) return false;
-  return side instanceof Socket || ((side as Http2Stream).rstCode ?? 0) === constants.NGHTTP2_NO_ERROR;
+  return side instanceof Socket || ((side as Http2Stream).rstCode as number | undefined) === constants.NGHTTP2_NO_ERROR;
 }
 
 /**

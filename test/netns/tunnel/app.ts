@@ -146,11 +146,14 @@ const handlers: { [K in keyof Commands]: (args: Commands[K]['args']) => Promise<
   },
 };
 
-process.on('message', (message: { id: number; op: keyof Commands; args: never }) => {
-  (handlers[message.op] as (args: never) => Promise<unknown>)(message.args).then(
-    (result) => process.send?.({ id: message.id, result }),
-    (error: unknown) => process.send?.({ id: message.id, error: String(error) }),
-  );
-});
-process.on('disconnect', () => process.exit(0));
-process.send?.({ ready: true });
+/** Started as a process; the tests import only names from here. */
+if (process.argv[1] === import.meta.filename) {
+  process.on('message', (message: { id: number; op: keyof Commands; args: never }) => {
+    (handlers[message.op] as (args: never) => Promise<unknown>)(message.args).then(
+      (result) => process.send?.({ id: message.id, result }),
+      (error: unknown) => process.send?.({ id: message.id, error: String(error) }),
+    );
+  });
+  process.on('disconnect', () => process.exit(0));
+  process.send?.({ ready: true });
+}

@@ -3,7 +3,7 @@
  * address of 127.0.0.0/8 of its own, and what the application "dialled" is set by the test.
  */
 import { mkdtempSync } from 'node:fs';
-import { connect, createServer, Socket, type Server } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';

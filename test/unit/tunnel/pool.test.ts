@@ -4,6 +4,8 @@ import { CulvertError } from '../../../src/base/errors.ts';
 import { HbonePool, type OpenConnection, type PooledConnection, type PoolKey } from '../../../src/tunnel/pool.ts';
 
 const key: PoolKey = { sourceIdentity: 'a', destinationIdentities: ['b'], destination: { ip: '10.0.0.1', port: 15008 }, sourceIp: '10.0.0.2' };
+/** the pool only hands it on */
+const STREAM = JSON.parse('{}') as ClientHttp2Stream;
 const never = new AbortController().signal;
 
 class FakeConnection implements PooledConnection {
@@ -29,7 +31,7 @@ class FakeConnection implements PooledConnection {
       return Promise.reject(new CulvertError('HBONE_REFUSED', 'lost', undefined, { retryable: true }));
     }
     this.streams++;
-    return Promise.resolve({} as ClientHttp2Stream);
+    return Promise.resolve(STREAM);
   }
   release(): void {
     if (--this.streams === 0) this.events.onIdle();

@@ -1,0 +1,161 @@
+/** Two tunnels as real processes over the real datapath, IPv4 and IPv6: what applications see, what the logs say, what it costs. */
+import type { ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { PORTS } from './app.ts';
+import { eventually, TunnelScene, type App, type Pod } from './scene.ts';
+
+let scene: TunnelScene;
+let tunnels: ChildProcess[];
+let client: Pod;
+let web: Pod;
+let plain: Pod;
+let onClient: App;
+let onPlain: App;
+
+beforeAll(async () => {
+  scene = await TunnelScene.create();
+  tunnels = [await scene.tunnel('node1'), await scene.tunnel('node2')];
+  client = await scene.pod('client', 'node1');
+  web = await scene.pod('web', 'node2');
+  plain = await scene.pod('plain', 'node2');
+  await scene.enrol(client);
+  await scene.enrol(web);
+  const onWeb = await scene.app(web);
+  onClient = await scene.app(client);
+  onPlain = await scene.app(plain);
+  await onWeb.call('serve', {});
+  await onPlain.call('serve', {});
+});
+afterAll(() => scene.close());
+
+const mapped = (ip: string): string => (ip.includes(':') ? ip : `::ffff:${ip}`);
+const residentMb = (child: ChildProcess): number => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${String(child.pid)}/status`, 'utf8'))?.[1]) / 1024;
+
+describe.each(['ip4', 'ip6'] as const)('%s', (family) => {
+  it('goes through HBONE between captured pods; the server sees the client, both logs name both identities', async () => {
+    expect(await onClient.call('echo', { host: web[family], port: PORTS.echo })).toMatchObject({ ok: true, remote: mapped(client[family]) });
+    const identities = { 'src.identity': 'spiffe://cluster.local/ns/shop/sa/client', 'dst.identity': 'spiffe://cluster.local/ns/shop/sa/web' };
+    for (const [name, direction] of [['node1', 'outbound'], ['node2', 'inbound']] as const) {
+      await eventually(`line in the log of ${name}`, () =>
+        scene.logLines(name).some((line) => line['direction'] === direction && Object.entries(identities).every(([key, value]) => line[key] === value) && String(line['dst.addr']).startsWith(family === 'ip4' ? web.ip4 : `[${web.ip6}]`)),
+      );
+    }
+  });
+
+  it('goes plain to and from pods outside the mesh, with addresses kept', async () => {
+    expect(await onClient.call('echo', { host: plain[family], port: PORTS.echo })).toMatchObject({ ok: true, remote: mapped(client[family]) });
+    expect(await onPlain.call('echo', { host: web[family], port: PORTS.echo })).toMatchObject({ ok: true, remote: mapped(plain[family]) });
+  });
+
+  it('lets the server speak first, keeps half-close, passes resets', async () => {
+    expect(await onClient.call('first', { host: web[family], port: PORTS.first })).toEqual({ text: 'welcome' });
+    expect(await onClient.call('tail', { host: web[family], port: PORTS.tail })).toEqual({ text: 'after the end: half' });
+    expect(await onClient.call('reset', { host: web[family], port: PORTS.reset })).toEqual({ code: 'ECONNRESET' });
+  });
+
+  it.each([15001, 15006, 15008])("refuses a pod's own door %d, of itself and of others", async (port) => {
+    for (const host of [web[family], client[family]]) expect(await onClient.call('echo', { host, port })).toMatchObject({ ok: false });
+    expect(await onPlain.call('echo', { host: web[family], port })).toMatchObject({ ok: false });
+  });
+});
+
+describe('a service', () => {
+  it('is reached by its virtual address', async () => {
+    expect(await onClient.call('echo', { host: '10.99.0.2', port: 80 })).toMatchObject({ ok: true, remote: mapped(client.ip4) });
+  });
+
+  it('reaches the caller itself', async () => {
+    const self = await scene.app(client);
+    await self.call('serve', {});
+    expect(await onClient.call('echo', { host: '10.99.0.1', port: 80 })).toMatchObject({ ok: true });
+  });
+});
+
+describe('load', () => {
+  it('carries 2,000 short connections without a failure', async () => {
+    const result = await onClient.call('many', { host: web.ip4, port: PORTS.echo, count: 2000, parallel: 8 });
+    expect(result).toMatchObject({ ok: 2000, errors: {} });
+    console.log(`short connections through two tunnels: ${(2000 / result.seconds).toFixed(0)}/s`);
+  });
+
+  it('carries 512 MB unchanged', async () => {
+    const { ok, seconds } = await onClient.call('bulk', { host: web.ip4, port: PORTS.sink, bytes: 512 << 20 });
+    expect(ok).toBe(true);
+    console.log(`bulk through two tunnels: ${(512 / seconds).toFixed(0)} MB/s`);
+  });
+
+  it('holds its memory while a reader stalls for 10 s, and loses nothing', async () => {
+    const before = tunnels.map(residentMb);
+    let most = before;
+    const watch = setInterval(() => {
+      most = tunnels.map((tunnel, index) => Math.max(residentMb(tunnel), most[index] ?? 0));
+    }, 100);
+    const { ok, seconds } = await onClient.call('bulk', { host: web.ip4, port: PORTS.stall, bytes: 256 << 20 });
+    clearInterval(watch);
+    expect(ok).toBe(true);
+    expect(seconds).toBeGreaterThan(9);
+    most.forEach((peak, index) => expect(peak - (before[index] ?? 0)).toBeLessThan(96));
+  });
+});
+
+describe('what the admin door says', () => {
+  it('lists certificates and live connections with their peers', async () => {
+    const dump = await scene.dump('node1');
+    expect(dump.certificates).toMatchObject([{ identity: 'spiffe://cluster.local/ns/shop/sa/client', state: 'Available', node: 'node1' }]);
+    const stalled = onClient.call('tail', { host: web.ip4, port: PORTS.stall });
+    await eventually('connection listed', async () => {
+      const { connections } = await scene.dump('node1');
+      return connections.some(({ pod, direction, peerIdentity, originalDst }) => pod === 'shop/client' && direction === 'outbound' && peerIdentity === 'spiffe://cluster.local/ns/shop/sa/web' && originalDst === `${web.ip4}:${String(PORTS.stall)}`);
+    });
+    await stalled;
+  });
+});
+
+describe('life and death', () => {
+  it('serves on while the agent is away, and meets it again at once', async () => {
+    const { ZdsServer } = await import('../../../src/zds/server.ts');
+    const { seqpacketListen } = await import('../../../src/sys/seqpacket.ts');
+    const { createLogger } = await import('../../../src/base/log.ts');
+    const old = scene.servers.get('node2')!;
+    old.close();
+    expect(await onClient.call('echo', { host: web.ip4, port: PORTS.echo })).toMatchObject({ ok: true });
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    const server = new ZdsServer({ listen: (onConnection) => seqpacketListen(scene.zdsSocket('node2'), 1024, onConnection), log: createLogger('test', 'silent') });
+    scene.servers.set('node2', server);
+    server.provide({ uid: 'uid-web', info: { name: 'web', namespace: 'shop', serviceAccount: 'web' }, netnsFd: web.netnsFd });
+    server.open();
+    await eventually('it is back', () => server.connections().length === 1, 1000);
+    expect(await onClient.call('echo', { host: web.ip4, port: PORTS.echo })).toMatchObject({ ok: true });
+  });
+
+  it('ends by SIGTERM with what is open, and a successor takes over', async () => {
+    const open = onClient.call('bulk', { host: web.ip4, port: PORTS.sink, bytes: 64 << 20 });
+    const successor = await scene.tunnel('node2');
+    await eventually('it serves', async () => 'uid-web' in (await scene.dump('node2')).workloadState);
+    expect(await scene.end(tunnels[1]!, 'SIGTERM')).toBe(0);
+    expect((await open).ok).toBe(true);
+    expect(await onClient.call('echo', { host: web.ip4, port: PORTS.echo })).toMatchObject({ ok: true });
+    tunnels[1] = successor;
+  });
+
+  it('refuses at once when it is dead', async () => {
+    await scene.end(tunnels[0]!, 'SIGKILL');
+    const result = await onClient.call('echo', { host: web.ip4, port: PORTS.echo });
+    expect(result).toMatchObject({ ok: false, error: 'ECONNREFUSED' });
+    expect(result.ms).toBeLessThan(100);
+    tunnels[0] = await scene.tunnel('node1');
+    const info = { name: 'client', namespace: 'shop', serviceAccount: 'client' };
+    await scene.servers.get('node1')!.add({ uid: 'uid-client', info, netnsFd: client.netnsFd });
+    expect(await onClient.call('echo', { host: web.ip4, port: PORTS.echo })).toMatchObject({ ok: true });
+  });
+
+  it('ends connections and listeners of a pod that leaves', async () => {
+    const open = onClient.call('tail', { host: web.ip4, port: PORTS.stall }).then(({ text }) => text, () => 'failed');
+    await eventually('open', async () => (await scene.dump('node1')).connections.length > 0);
+    await scene.servers.get('node1')!.del('uid-client');
+    expect((await scene.dump('node1')).workloadState).toEqual({});
+    expect(await open).not.toContain('after');
+    expect(await onClient.call('echo', { host: web.ip4, port: PORTS.echo })).toMatchObject({ ok: false });
+  });
+});
