@@ -3,7 +3,8 @@
  * and the kernel say. Level-triggered: each pod is steered again whenever something about it changed and whenever it comes to
  * rest, so no event can be lost by coming at the wrong time.
  */
-import { describe, isCulvert } from '../base/errors.ts';
+import { Changes } from '../base/changes.ts';
+import { describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { Slots } from '../base/slots.ts';
 import type { RedirectDriver } from '../redirect/driver.ts';
@@ -15,6 +16,7 @@ import { MeshPod, type Backoff } from './pod.ts';
 import { decide, ended } from './policy.ts';
 import { Registry, type Entry } from './registry.ts';
 import { adoptFromKernel, type Leftover } from './restart.ts';
+import { found, release, replaced } from './sandbox.ts';
 import type { Steps, Subject } from './steps.ts';
 
 export interface ReconcilerOptions {
@@ -36,7 +38,7 @@ export class Reconciler {
   readonly registry = new Registry();
   readonly #o: ReconcilerOptions;
   readonly #slots: Slots;
-  readonly #changed = new Set<() => void>();
+  readonly #changes = new Changes();
   #snapshot: MeshSnapshot | undefined;
   #leftovers: Leftover[] = [];
   #closed = false;
@@ -65,7 +67,7 @@ export class Reconciler {
     }
     for (const entry of this.registry.all()) this.#steer(entry);
     if (first) this.#o.zds.open(); // every pod that a tunnel may be serving is in its set now
-    this.#notify();
+    this.#changes.notify();
   }
 
   /** Netns that vanished, namespaces that could not be opened before, leftovers that could not be removed. Cheap; every few seconds. */
@@ -99,37 +101,7 @@ export class Reconciler {
 
   /** Resolves with the first defined answer, asked after every change; undefined when the time is over. Rejects when asking throws. */
   until<T>(ask: () => T | undefined, ms: number): Promise<T | undefined> {
-    const now = ask();
-    if (now !== undefined) return Promise.resolve(now);
-    return new Promise((resolve, reject) => {
-      const end = (settle: () => void): void => {
-        clearTimeout(timer);
-        this.#changed.delete(check);
-        settle();
-      };
-      const timer = setTimeout(
-        () => {
-          end(() => {
-            resolve(undefined);
-          });
-        },
-        Math.max(0, ms),
-      );
-      const check = (): void => {
-        try {
-          const answer = ask();
-          if (answer !== undefined)
-            end(() => {
-              resolve(answer);
-            });
-        } catch (error) {
-          end(() => {
-            reject(error instanceof Error ? error : new Error(String(error)));
-          });
-        }
-      };
-      this.#changed.add(check);
-    });
+    return this.#changes.until(ask, ms);
   }
 
   /** Stops at what is: everything enrolled stays so. */
@@ -231,7 +203,7 @@ export class Reconciler {
     queueMicrotask(() => {
       if (this.#closed) return;
       if (pod.atRest) this.#steer(entry);
-      this.#notify();
+      this.#changes.notify();
     });
   }
 
@@ -245,84 +217,21 @@ export class Reconciler {
     }
     if (!entry.decision.enrolled) {
       pod.send(ended(record) ? 'deleted' : 'unwanted'); // an ended pod's peers have nothing to wait for
-      if (pod.state === 'out') this.#release(entry);
+      if (pod.state === 'out') release(entry);
       return;
     }
-    if (this.#netnsReplaced(entry)) {
+    if (replaced(entry, this.#o.openNetns)) {
       pod.send('netnsGone');
       if (pod.state !== 'out') return; // it comes to rest, and is steered again
-      this.#release(entry);
+      release(entry);
     }
-    if (!this.#netnsFound(entry)) return;
+    if (!found(entry, this.#o.openNetns)) return;
     if (pod.state === 'adopting') pod.retryNow();
     pod.send('wanted');
   }
 
-  #netnsReplaced(entry: Entry): boolean {
-    const { netns } = entry.pod.subject;
-    if (netns === undefined) return false;
-    if (entry.retired === netns.cookie || netns.gone()) return true;
-    const path = pathOf(entry);
-    if (path === undefined || path === netns.path || path === entry.alias) return false;
-    try {
-      const other = this.#o.openNetns(path);
-      other.close();
-      if (other.cookie !== netns.cookie) return true;
-      entry.alias = path;
-    } catch {
-      // a path that leads nowhere is no reason to take a pod out that works
-    }
-    return false;
-  }
-
-  /** @returns true when the pod can be worked on; else `waitingFor` says why not */
-  #netnsFound(entry: Entry): boolean {
-    const { subject, state } = entry.pod;
-    if (subject.netns !== undefined) return true;
-    const path = pathOf(entry);
-    const ips = entry.sandbox?.ips ?? entry.record?.ips ?? [];
-    if (path === undefined) return this.#wait(entry, 'its network namespace is not known yet');
-    if (ips.length === 0 && state === 'out') return this.#wait(entry, 'it has no address yet');
-    try {
-      const netns = this.#o.openNetns(path);
-      if (netns.cookie === entry.retired) {
-        netns.close();
-        return this.#wait(entry, 'its sandbox was removed, the next one is not there yet');
-      }
-      if (subject.cookie !== undefined && subject.cookie !== netns.cookie) {
-        netns.close();
-        entry.pod.send('netnsGone');
-        return this.#wait(entry, 'its sandbox was replaced');
-      }
-      subject.netns = netns;
-      return true;
-    } catch (error) {
-      if (state !== 'out' && isCulvert(error, 'NETNS_GONE')) entry.pod.send('netnsGone');
-      return this.#wait(entry, describe(error));
-    }
-  }
-
-  #wait(entry: Entry, why: string): false {
-    entry.waitingFor = why;
-    return false;
-  }
-
-  #release(entry: Entry): void {
-    entry.pod.subject.netns?.close();
-    entry.pod.subject.netns = undefined;
-    entry.alias = undefined;
-  }
-
   #drop(entry: Entry): void {
-    this.#release(entry);
+    release(entry);
     this.registry.delete(entry);
   }
-
-  #notify(): void {
-    for (const check of [...this.#changed]) check();
-  }
-}
-
-function pathOf(entry: Entry): string | undefined {
-  return entry.sandbox?.netns ?? entry.record?.netns;
 }

@@ -2,9 +2,9 @@
  * The documents of a mesh directory made into one MeshSnapshot. Pure: text in, snapshot or faults out. Every fault names file,
  * path and value, and all are reported at once: who edits a file by hand should not learn of them one by one.
  */
-import { parseDocument } from 'yaml';
 import type { z } from 'zod';
 import type { MeshSnapshot, PodRecord, ServiceRecord } from '../source.ts';
+import { readDocument, type ReadDocuments } from './read.ts';
 import { annotationsSchema, labSchema, meshSchema, type AnnotationsDocument, type LabDocument, type MeshDocument } from './schema.ts';
 
 /** State that agents write for their own pods; in the file of truth it would make peers send HBONE to a pod that is not captured. */
@@ -19,11 +19,18 @@ export interface MeshText {
 
 export type Merged = { ok: true; snapshot: MeshSnapshot } | { ok: false; faults: string[] };
 
-export function mergeMesh(input: MeshText): Merged {
+/** @param known what was read before: a document whose text is the same is not read again */
+export function mergeMesh(input: MeshText, known: ReadDocuments = new Map()): Merged {
   const faults: string[] = [];
-  const mesh = read(input.mesh, meshSchema, faults);
-  const lab = input.lab === undefined ? labSchema.parse({}) : read(input.lab, labSchema, faults);
-  const annotations = input.annotations.map((file) => read(file, annotationsSchema, faults));
+  const read = <S extends z.ZodType>(source: { file: string; text: string }, schema: S): z.infer<S> | undefined => {
+    const document = readDocument(source, schema, known);
+    if ('value' in document) return document.value;
+    faults.push(...document.faults);
+    return undefined;
+  };
+  const mesh = read(input.mesh, meshSchema);
+  const lab = input.lab === undefined ? labSchema.parse({}) : read(input.lab, labSchema);
+  const annotations = input.annotations.map((file) => read(file, annotationsSchema));
   if (mesh === undefined || lab === undefined || annotations.includes(undefined)) return { ok: false, faults };
 
   checkMesh(mesh, input.mesh.file, faults);
@@ -32,35 +39,13 @@ export function mergeMesh(input: MeshText): Merged {
   return { ok: true, snapshot: build(mesh, lab, annotations as AnnotationsDocument[]) };
 }
 
-/** YAML is a superset of JSON: one reader, and syntax errors with line and column, for both. */
-function read<S extends z.ZodType>(source: { file: string; text: string }, schema: S, faults: string[]): z.infer<S> | undefined {
-  const document = parseDocument(source.text, { prettyErrors: true });
-  if (document.errors.length > 0) {
-    for (const error of document.errors) faults.push(`${source.file}: ${error.message.split('\n')[0]?.replace(/:$/, '') ?? 'not YAML'}`);
-    return undefined;
-  }
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: 100 }); // an alias bomb is refused, not expanded
-  } catch (error) {
-    faults.push(`${source.file}: ${(error as Error).message}`);
-    return undefined;
-  }
-  const result = schema.safeParse(value ?? {});
-  if (result.success) return result.data;
-  for (const issue of result.error.issues) {
-    const at = pathText(issue.path);
-    const got = valueAt(value, issue.path);
-    faults.push(`${source.file}: ${at === '' ? '' : `${at}: `}${issue.message}${got === undefined ? '' : `, found ${got}`}`);
-  }
-  return undefined;
-}
-
 function checkMesh(mesh: MeshDocument, file: string, faults: string[]): void {
   const twice = (kind: string, names: string[]): void => {
+    const first = new Map<string, number>();
     for (const [index, entry] of names.entries()) {
-      const first = names.indexOf(entry);
-      if (first !== index) faults.push(`${file}: ${kind}[${String(index)}]: "${entry}" is there already, as ${kind}[${String(first)}]`);
+      const before = first.get(entry);
+      if (before === undefined) first.set(entry, index);
+      else faults.push(`${file}: ${kind}[${index}]: "${entry}" is there already, as ${kind}[${before}]`);
     }
   };
   twice('nodes', mesh.nodes);
@@ -73,7 +58,7 @@ function checkMesh(mesh: MeshDocument, file: string, faults: string[]): void {
     mesh.services.map((service) => `${service.namespace}/${service.name}`),
   );
   for (const [index, pod] of mesh.pods.entries()) {
-    const at = `${file}: pods[${String(index)}]`;
+    const at = `${file}: pods[${index}]`;
     if (!mesh.nodes.includes(pod.node)) faults.push(`${at}.node: "${pod.node}" is no node (nodes: ${mesh.nodes.join(', ')})`);
     if (!Object.hasOwn(mesh.namespaces, pod.namespace)) faults.push(`${at}.namespace: "${pod.namespace}" is not under namespaces`);
     if (Object.hasOwn(pod.annotations, REDIRECTION))
@@ -81,7 +66,7 @@ function checkMesh(mesh: MeshDocument, file: string, faults: string[]): void {
   }
   for (const [index, service] of mesh.services.entries()) {
     if (!Object.hasOwn(mesh.namespaces, service.namespace)) {
-      faults.push(`${file}: services[${String(index)}].namespace: "${service.namespace}" is not under namespaces`);
+      faults.push(`${file}: services[${index}].namespace: "${service.namespace}" is not under namespaces`);
     }
   }
 }
@@ -138,19 +123,4 @@ function build(mesh: MeshDocument, lab: LabDocument, annotations: AnnotationsDoc
   }
   const namespaces = new Map(Object.entries(mesh.namespaces).map(([name, namespace]) => [name, { name, ...namespace }]));
   return { trustDomain: mesh.trustDomain, namespaces, pods, services };
-}
-
-function pathText(path: PropertyKey[]): string {
-  return path.map((part, index) => (typeof part === 'number' ? `[${String(part)}]` : `${index === 0 ? '' : '.'}${String(part)}`)).join('');
-}
-
-function valueAt(value: unknown, path: PropertyKey[]): string | undefined {
-  let at = value;
-  for (const part of path) {
-    if (typeof at !== 'object' || at === null) return undefined;
-    at = (at as Record<PropertyKey, unknown>)[part];
-  }
-  if (at === undefined) return undefined;
-  const text = JSON.stringify(at);
-  return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }

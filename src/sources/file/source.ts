@@ -8,6 +8,7 @@ import { CulvertError, isSystem } from '../../base/errors.ts';
 import type { MeshSnapshot, Source } from '../source.ts';
 import { AnnotationsFile } from './annotations.ts';
 import { mergeMesh, type MeshText } from './merge.ts';
+import type { ReadDocuments } from './read.ts';
 import { watchMesh } from './watch.ts';
 
 export interface FileSourceOptions {
@@ -27,11 +28,12 @@ export function createFileSource(options: FileSourceOptions): Source {
   const directory = `${options.meshFile}.d`;
   let last: { snapshot: MeshSnapshot; text: string } | undefined;
   let lastFault = '';
+  const known: ReadDocuments = new Map();
   let watcher: { close(): void } | undefined;
 
   const refresh = (): void => {
     try {
-      const merged = mergeMesh(readMesh(options.meshFile, directory));
+      const merged = mergeMesh(readMesh(options.meshFile, directory), known);
       if (!merged.ok) throw new CulvertError('SOURCE_INVALID', `read mesh: ${merged.faults.join('; ')}`);
       lastFault = '';
       const text = canonical(merged.snapshot);
