@@ -196,7 +196,8 @@ export class Reconciler {
   #podChanged(entry: Entry): void {
     const { pod } = entry;
     const fields = { pod: `${pod.subject.namespace}/${pod.subject.name}`, state: pod.state, datapath: pod.subject.datapath };
-    if (pod.error === undefined || pod.error === entry.logged) this.#o.log.debug(fields, 'pod changed');
+    const settled = pod.state === 'enrolled' || pod.state === 'out'; // what is worth a line at the usual level
+    if (pod.error === undefined || pod.error === entry.logged) this.#o.log[settled ? 'info' : 'debug'](fields, `pod is ${pod.state}`);
     else this.#o.log.warn({ ...fields, error: describe(pod.error), retryable: pod.error.retryable }, 'pod step failed');
     entry.logged = pod.error;
     // later, not within the transition that led here
