@@ -3,6 +3,7 @@
  * process for many connections, so that proofs measure connections and not the start of programs.
  */
 import { randomBytes } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import { request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -15,6 +16,8 @@ export type CallRequest =
   | { op: 'server-first'; host: string; port: number; say: string }
   /** sends so many random bytes, half-closes, compares what comes back */
   | { op: 'echo'; host: string; port: number; bytes: number }
+  /** one UDP datagram, no answer */
+  | { op: 'datagram'; host: string; port: number; text: string }
   /** opens a connection that stays; `send` uses it, `close` ends it */
   | { op: 'open'; id: string; host: string; port: number }
   | { op: 'send'; id: string; text: string }
@@ -62,6 +65,8 @@ async function perform(call: CallRequest, open: Map<string, Socket>): Promise<Do
       return serverFirst(call);
     case 'echo':
       return echo(call);
+    case 'datagram':
+      return datagram(call);
     case 'open': {
       const socket = await connected(call);
       open.set(call.id, socket);
@@ -116,6 +121,19 @@ async function echo(call: { host: string; port: number; bytes: number }): Promis
   const received = await rest(socket);
   if (!received.equals(sent)) throw new Error(`sent ${sent.length} bytes, ${received.length} other ones came back`);
   return { text: String(received.length), local: localOf(socket) };
+}
+
+async function datagram(call: Extract<CallRequest, { op: 'datagram' }>): Promise<Done> {
+  const socket = createSocket(call.host.includes(':') ? 'udp6' : 'udp4');
+  await new Promise<void>((resolve, reject) => {
+    socket.once('error', reject);
+    socket.send(call.text, call.port, call.host, (error) => {
+      if (error === null) resolve();
+      else reject(error);
+    });
+  });
+  socket.close();
+  return { text: '' };
 }
 
 async function send(open: Map<string, Socket>, id: string, text: string): Promise<Done> {

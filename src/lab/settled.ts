@@ -5,6 +5,7 @@ import { configDump } from '../cli/tunnel-admin.ts';
 import { CulvertError } from '../base/errors.ts';
 import { nodesOf } from './down.ts';
 import type { LabPaths } from './paths.ts';
+import { readState } from './state.ts';
 import { until } from './until.ts';
 
 export interface SettleOptions {
@@ -26,6 +27,8 @@ export async function podStatuses(lab: LabPaths): Promise<PodStatus[]> {
 export async function settle(lab: LabPaths, wanted?: (pod: PodStatus) => boolean, options: SettleOptions = {}): Promise<PodStatus[]> {
   return until('the mesh to settle', options.timeoutMs ?? 15_000, async () => {
     const pods = await podStatuses(lab);
+    const missing = Object.entries(readState(lab).pods).filter(([, { uid }]) => !pods.some((pod) => pod.uid === uid));
+    if (missing.length > 0) throw new CulvertError('CHECK_FAILED', `no agent knows yet of ${missing.map(([key]) => key).join(', ')}`);
     const moving = pods.filter(
       (pod) => !atRest(pod, options.draining === true) || (wanted !== undefined && (pod.state === 'enrolled') !== wanted(pod)),
     );

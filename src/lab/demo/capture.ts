@@ -7,6 +7,10 @@ import { CulvertError } from '../../base/errors.ts';
 import { fabricBridge, fabricNetns } from '../network/fabric.ts';
 import { inNetns } from '../network/netns.ts';
 import type { LabPaths } from '../paths.ts';
+import { until } from '../until.ts';
+
+/** Datagrams to it mark places in a capture. */
+export const DISCARD_PORT = 9;
 
 export class Capture {
   readonly #file: string;
@@ -32,7 +36,7 @@ export class Capture {
       '0',
       '-Z',
       'root',
-      'tcp',
+      `tcp or udp port ${DISCARD_PORT}`,
     ]);
     const [program, ...args] = argv as [string, ...string[]];
     const tcpdump = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
@@ -53,6 +57,11 @@ export class Capture {
       });
     });
     return new Capture(file, tcpdump);
+  }
+
+  /** Resolves when this text has come by: then everything before it is in the file, too. */
+  async seen(text: string): Promise<void> {
+    await until('the capture to catch up', 5000, () => (readFileSync(this.#file).includes(text) ? true : undefined));
   }
 
   /** Ends the capture. @returns the whole file */

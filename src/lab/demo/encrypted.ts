@@ -57,6 +57,7 @@ export async function onlyTlsOnTheWire(scene: Scene): Promise<string> {
   const hbone = flows.filter((flow) => [flow.src, flow.dst].some((end) => end.endsWith(':15008')));
   const others = flows.filter((flow) => !hbone.includes(flow));
   expect(others.length === 0, `there is TCP beside port 15008: ${others.map((flow) => `${flow.src} to ${flow.dst}`).join(', ')}`);
+  expect(hbone.length >= 2, 'only one direction of the exchange was captured');
   let records = 0;
   for (const flow of hbone) {
     const counts = tlsRecords(flow);
@@ -64,7 +65,7 @@ export async function onlyTlsOnTheWire(scene: Scene): Promise<string> {
     for (const count of counts?.values() ?? []) records += count;
   }
   expect(!wire.includes(marker), 'the text of the exchange is readable in the capture');
-  return `${wire.length} bytes captured, ${hbone.length} flows of port 15008, ${records} TLS records, "${marker.slice(0, 13)}…" not among them`;
+  return `${wire.length} bytes captured, ${hbone.length} directions of port 15008, ${records} TLS records, "${marker.slice(0, 13)}…" not among them`;
 }
 
 export async function serverFirst(scene: Scene, family: Family): Promise<string> {

@@ -5,13 +5,14 @@ import { attempt } from '../command.ts';
 import { startDaemon, daemonRecord, type Daemon } from '../daemons.ts';
 import { nodesOf } from '../down.ts';
 import { echoPorts, type EchoAnswer } from '../echo.ts';
+import { nodeAddresses } from '../network/addresses.ts';
 import type { LabPaths } from '../paths.ts';
 import { isGone, signal } from '../processes.ts';
 import { selfCommand } from '../self.ts';
 import { readState } from '../state.ts';
 import { until } from '../until.ts';
 import { AccessLogReader, type AccessLine } from './access-log.ts';
-import { Capture } from './capture.ts';
+import { Capture, DISCARD_PORT } from './capture.ts';
 import { Client } from './client.ts';
 
 export type Family = 4 | 6;
@@ -87,6 +88,9 @@ export class Scene {
     const capture = await Capture.start(this.lab);
     try {
       const result = await act();
+      const end = this.marker();
+      await this.stranger.must({ op: 'datagram', host: nodeAddresses(1).v4, port: DISCARD_PORT, text: end });
+      await capture.seen(end);
       return { result, wire: await capture.stop() };
     } catch (error) {
       await capture.stop().catch(() => undefined);
