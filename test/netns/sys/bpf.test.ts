@@ -31,7 +31,20 @@ describe('bpf', () => {
   beforeAll(() => {
     const sources = new URL('./objects.bpf.c', import.meta.url).pathname;
     directory = mkdtempSync(join(tmpdir(), 'cvt-addon-'));
-    execFileSync('clang', ['-O2', '-g', '-target', 'bpf', '-mcpu=v3', '-Wall', '-Werror', `-I/usr/include/${process.arch === 'x64' ? 'x86_64' : 'aarch64'}-linux-gnu`, '-c', sources, '-o', join(directory, 'objects.bpf.o')]);
+    execFileSync('clang', [
+      '-O2',
+      '-g',
+      '-target',
+      'bpf',
+      '-mcpu=v3',
+      '-Wall',
+      '-Werror',
+      `-I/usr/include/${process.arch === 'x64' ? 'x86_64' : 'aarch64'}-linux-gnu`,
+      '-c',
+      sources,
+      '-o',
+      join(directory, 'objects.bpf.o'),
+    ]);
     object = readFileSync(join(directory, 'objects.bpf.o'));
     pins = join(directory, 'bpffs');
     mountBpffs(pins);
@@ -39,16 +52,21 @@ describe('bpf', () => {
     createCgroup(cgroup);
     startThreads();
     fds = openFds();
-    loaded = native.bpfLoad(object, { ...NONE, rodata: { wide: 0x1122334455667788n, narrow: -1, flag: 1 }, maxEntries: { table: 5000 }, programs: ['connect', 'events', 'lookup'] });
+    loaded = native.bpfLoad(object, {
+      ...NONE,
+      rodata: { wide: 0x1122334455667788n, narrow: -1, flag: 1 },
+      maxEntries: { table: 5000 },
+      programs: ['connect', 'events', 'lookup'],
+    });
   });
   afterAll(() => {
     loaded.close();
     loaded.close();
-    expect(openFds()).toBe(fds);
     native.unmount(pins);
+    removeCgroup(cgroup);
     expect(isBpffs(pins)).toBe(false);
     rmSync(directory, { recursive: true });
-    removeCgroup(cgroup);
+    expect(openFds()).toBe(fds);
   });
 
   it('sets constants, sizes and the programs to load', () => {
@@ -87,11 +105,15 @@ describe('bpf', () => {
   });
 
   it('refuses what is no object', () => {
-    for (const bytes of [Buffer.alloc(0), Buffer.from('garbage'), object.subarray(0, 200)]) expect(() => native.bpfLoad(bytes, NONE)).toThrow(/bpf_object__open_mem|Invalid/);
+    for (const bytes of [Buffer.alloc(0), Buffer.from('garbage'), object.subarray(0, 200)])
+      expect(() => native.bpfLoad(bytes, NONE)).toThrow(/bpf_object__open_mem|Invalid/);
   });
 
   it('keeps the whole log of a rejected program, and its name', () => {
-    const error = errorOf(() => native.bpfLoad(object, { ...NONE, programs: ['connect', 'rejected'] })) as NodeJS.ErrnoException & { log: string; program: string };
+    const error = errorOf(() => native.bpfLoad(object, { ...NONE, programs: ['connect', 'rejected'] })) as NodeJS.ErrnoException & {
+      log: string;
+      program: string;
+    };
     expect(error).toMatchObject({ code: 'EACCES', program: 'rejected', syscall: 'bpf(BPF_PROG_LOAD)' });
     expect(error.message).toContain('invalid bpf_context access');
     expect(error.log).toContain('processed ');
@@ -111,7 +133,9 @@ describe('bpf', () => {
     native.closeFd(fd);
     const error = errorOf(() => native.bpfProgLoad(code.subarray(0, 16), PROG_TYPE.SK_LOOKUP, ATTACH.SK_LOOKUP, 'broken', 'GPL'));
     expect(error).toMatchObject({ program: 'broken', log: expect.stringMatching(/\S/) as string });
-    expect(errorOf(() => native.bpfProgLoad(code.subarray(0, 13), PROG_TYPE.SK_LOOKUP, ATTACH.SK_LOOKUP, 'broken', 'GPL'))).toMatchObject({ code: 'EINVAL' });
+    expect(errorOf(() => native.bpfProgLoad(code.subarray(0, 13), PROG_TYPE.SK_LOOKUP, ATTACH.SK_LOOKUP, 'broken', 'GPL'))).toMatchObject({
+      code: 'EINVAL',
+    });
   });
 
   it('reads, writes and deletes entries', () => {
@@ -122,7 +146,11 @@ describe('bpf', () => {
     expect(native.bpfMapDelete(map('table'), key)).toBe(true);
     expect(native.bpfMapDelete(map('table'), key)).toBe(false);
     expect(errorOf(() => native.bpfMapUpdate(map('table'), key, u64(2n), 2))).toMatchObject({ code: 'ENOENT' });
-    for (const action of [() => native.bpfMapLookup(map('table'), u32(1)), () => native.bpfMapUpdate(map('table'), key, u32(1)), () => native.bpfMapDelete(map('table'), Buffer.alloc(0))])
+    for (const action of [
+      () => native.bpfMapLookup(map('table'), u32(1)),
+      () => native.bpfMapUpdate(map('table'), key, u32(1)),
+      () => native.bpfMapDelete(map('table'), Buffer.alloc(0)),
+    ])
       expect(errorOf(action)).toMatchObject({ code: 'EINVAL' });
   });
 
@@ -150,7 +178,13 @@ describe('bpf', () => {
 
   it('puts a listener into a SOCKHASH, whose entry goes with the socket', async () => {
     const place = Place.create('hash');
-    const fd = native.netnsSocket(place.netns.fd, { family: 6, type: 'tcp', mark: 0x539, bind: { address: '::', port: 15001 }, listen: { backlog: 1 } });
+    const fd = native.netnsSocket(place.netns.fd, {
+      family: 6,
+      type: 'tcp',
+      mark: 0x539,
+      bind: { address: '::', port: 15001 },
+      listen: { backlog: 1 },
+    });
     native.bpfMapUpdate(map('sockets'), u32(1), u64(BigInt(fd)));
     const [socket] = place.netns.run({ op: 'sockets', mark: 0x539, mask: 0xfff });
     expect(native.bpfMapDump(map('sockets'))).toEqual([{ key: new Uint8Array(u32(1)), value: new Uint8Array(u64(socket!.cookie)) }]);
@@ -187,7 +221,12 @@ describe('bpf', () => {
     const directoryFd = openSync(cgroup, 'r');
     const link = native.bpfLinkCreate(fd, directoryFd, ATTACH.CGROUP_INET4_CONNECT);
     const id = native.bpfInfo(fd).id;
-    expect(native.bpfInfo(link)).toMatchObject({ kind: 'link', progId: id, cgroupId: cgroupId(cgroup), attachType: ATTACH.CGROUP_INET4_CONNECT });
+    expect(native.bpfInfo(link)).toMatchObject({
+      kind: 'link',
+      progId: id,
+      cgroupId: cgroupId(cgroup),
+      attachType: ATTACH.CGROUP_INET4_CONNECT,
+    });
     expect(native.bpfCgroupQuery(directoryFd, ATTACH.CGROUP_INET4_CONNECT)).toEqual([id]);
     const other = native.bpfLoad(object, { ...NONE, programs: ['connect'] });
     native.bpfLinkUpdate(link, other.programs[0]!.fd);
@@ -246,6 +285,7 @@ describe('bpf', () => {
   it('tells map, program and link from anything else', () => {
     expect(errorOf(() => native.bpfInfo(0))).toMatchObject({ code: 'EINVAL' });
     expect(errorOf(() => native.bpfInfo(9999))).toMatchObject({ code: 'ENOENT', syscall: 'readlink' });
-    for (const action of [() => native.bpfMapDump(program('lookup')), () => native.bpfMapLookup(program('lookup'), u32(1))]) expect(errorOf(action)).toMatchObject({ code: 'EINVAL' });
+    for (const action of [() => native.bpfMapDump(program('lookup')), () => native.bpfMapLookup(program('lookup'), u32(1))])
+      expect(errorOf(action)).toMatchObject({ code: 'EINVAL' });
   });
 });

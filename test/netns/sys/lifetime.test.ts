@@ -23,15 +23,21 @@ describe('a process with the addon', () => {
   }
 
   it('ends when nothing is open', () => {
-    expect(run(`native.netnsRun(netns, []); native.netnsWatch(netns, nothing).close(); console.log('done');`)).toMatchObject({ status: 0, stdout: 'done\n' });
+    expect(run(`native.netnsRun(netns, []); native.netnsWatch(netns, nothing).close(); console.log('done');`)).toMatchObject({
+      status: 0,
+      stdout: 'done\n',
+    });
   });
 
   it('stays while a watch, a listener or a connect is open', () => {
-    const body = (open: string): string => `const start = Date.now(); ${open} process.on('exit', () => console.log(Date.now() - start >= 95 ? 'stayed' : 'left'));`;
+    const body = (open: string): string =>
+      `const start = Date.now(); ${open} process.on('exit', () => console.log(Date.now() - start >= 95 ? 'stayed' : 'left'));`;
     // Closed by something that does not keep the loop alive itself.
     const closer = `const worker = new (await import('node:worker_threads')).Worker('setTimeout(() => {}, 100)', { eval: true }); worker.unref(); worker.on('exit', () => handle.close());`;
     expect(run(body(`const handle = native.netnsWatch(netns, nothing); ${closer}`))).toMatchObject({ status: 0, stdout: 'stayed\n' });
-    expect(run(body(`const handle = native.seqpacketListen('/tmp/cvt-addon-' + process.pid, 0o600, 16, nothing); ${closer}`))).toMatchObject({ status: 0, stdout: 'stayed\n' });
+    expect(
+      run(body(`const handle = native.seqpacketListen('/tmp/cvt-addon-' + process.pid, 0o600, 16, nothing); ${closer}`)),
+    ).toMatchObject({ status: 0, stdout: 'stayed\n' });
     const connect = `native.netnsConnect(netns, { family: 4, type: 'tcp', destination: { address: '10.9.0.99', port: 1 }, timeoutMs: 100 }).catch(nothing);`;
     expect(run(body(connect))).toMatchObject({ status: 0, stdout: 'stayed\n' });
   });
@@ -45,7 +51,9 @@ describe('a process with the addon', () => {
 
   it('sees what a callback throws as its uncaught exception', () => {
     const change = `native.netnsRun(netns, [{ op: 'rule', add: true, family: 4, pref: 8, mark: 1, mask: 1, action: 'lookup', table: 7 }, { op: 'rule', add: false, family: 4, pref: 8, mark: 1, mask: 1, action: 'lookup', table: 7 }]);`;
-    const result = run(`process.on('uncaughtException', (error) => { console.log(error.message); watch.close(); }); const watch = native.netnsWatch(netns, () => { throw new Error('mine'); }); ${change}`);
+    const result = run(
+      `process.on('uncaughtException', (error) => { console.log(error.message); watch.close(); }); const watch = native.netnsWatch(netns, () => { throw new Error('mine'); }); ${change}`,
+    );
     expect(result).toMatchObject({ status: 0, stdout: 'mine\n' });
   });
 
@@ -56,7 +64,7 @@ describe('a process with the addon', () => {
     expect(run(body)).toMatchObject({ status: 0, stdout: 'true\nended\n' });
   });
 
-  it('dies rather than go on in a stranger\'s namespace', () => {
+  it("dies rather than go on in a stranger's namespace", () => {
     // The way back is the descriptor that the netns thread opened of the process's own namespace: without it, setns back must fail.
     const body = `native.netnsRun(netns, []); const own = fs.readlinkSync('/proc/self/ns/net');
       for (const fd of fs.readdirSync('/proc/self/fd')) { try { if (fs.readlinkSync('/proc/self/fd/' + fd) === own) native.closeFd(Number(fd)); } catch {} }

@@ -32,7 +32,8 @@ describe('netns', () => {
     expect(openFds()).toBe(fds);
   });
 
-  const rulesAndRoutes = (): string => place.shell('ip rule; ip -6 rule; ip route show table 100 2>/dev/null; ip -6 route show table 100 2>/dev/null; true');
+  const rulesAndRoutes = (): string =>
+    place.shell('ip rule; ip -6 rule; ip route show table 100 2>/dev/null; ip -6 route show table 100 2>/dev/null; true');
 
   it('has a cookie of its own', () => {
     using again = Netns.open(place.path);
@@ -43,7 +44,14 @@ describe('netns', () => {
 
   it('lists addresses of both families with their devices', () => {
     const addresses = place.netns.run({ op: 'addresses' });
-    expect(addresses).toContainEqual({ address: '10.9.0.1', family: 4, ifindex: expect.any(Number) as number, device: 'eth0', scope: 0, prefix: 24 });
+    expect(addresses).toContainEqual({
+      address: '10.9.0.1',
+      family: 4,
+      ifindex: expect.any(Number) as number,
+      device: 'eth0',
+      scope: 0,
+      prefix: 24,
+    });
     expect(addresses).toContainEqual(expect.objectContaining({ address: 'fd09::1', family: 6, device: 'eth0', prefix: 64 }));
     expect(addresses).toContainEqual(expect.objectContaining({ address: '::1', device: 'lo', scope: 254 }));
   });
@@ -65,13 +73,17 @@ describe('netns', () => {
   it('replaces the source of a route', () => {
     place.netns.runAll(enrolment(true));
     place.netns.run({ op: 'route', add: true, family: 4, table: 100, device: 'lo', src: '127.0.0.1' });
-    expect(place.netns.run({ op: 'routes', family: 4, table: 100 })).toEqual([{ type: 'local', destination: 'default', device: 'lo', src: '127.0.0.1' }]);
+    expect(place.netns.run({ op: 'routes', family: 4, table: 100 })).toEqual([
+      { type: 'local', destination: 'default', device: 'lo', src: '127.0.0.1' },
+    ]);
     place.netns.runAll(enrolment(false));
     expect(place.netns.run({ op: 'routes', family: 4, table: 100 })).toEqual([]);
   });
 
   it('deletes duplicates of a rule too', () => {
-    place.shell('ip rule add pref 32764 fwmark 0x111/0xfff lookup 100 protocol 4; ip rule add pref 32764 fwmark 0x111/0xfff lookup 100 protocol 5');
+    place.shell(
+      'ip rule add pref 32764 fwmark 0x111/0xfff lookup 100 protocol 4; ip rule add pref 32764 fwmark 0x111/0xfff lookup 100 protocol 5',
+    );
     expect(place.netns.run({ op: 'rules', family: 4 }).filter((rule) => rule.table === 100)).toHaveLength(2);
     place.netns.run({ op: 'rule', add: false, family: 4, pref: 32764, mark: 0x111, mask: 0xfff, action: 'lookup', table: 100 });
     expect(place.netns.run({ op: 'rules', family: 4 }).filter((rule) => rule.table === 100)).toEqual([]);
@@ -89,19 +101,33 @@ describe('netns', () => {
     }
   });
 
-  it.each(['kernel/hostname', 'kernel.hostname', '/proc/sys/vm/swappiness', 'net/../kernel/hostname', '../../etc/passwd', ''])('refuses the sysctl %j', (path) => {
-    expect(() => place.netns.run({ op: 'sysctl', path, value: 'x' })).toThrow(/EINVAL/);
-  });
+  it.each(['kernel/hostname', 'kernel.hostname', '/proc/sys/vm/swappiness', 'net/../kernel/hostname', '../../etc/passwd', ''])(
+    'refuses the sysctl %j',
+    (path) => {
+      expect(() => place.netns.run({ op: 'sysctl', path, value: 'x' })).toThrow(/EINVAL/);
+    },
+  );
 
   it('stops at the first refusal, or goes on when asked', () => {
     const ops: NetnsOp[] = [
       { op: 'route', add: true, family: 4, table: 100, device: 'absent0' },
       { op: 'sysctl-read', path: FWMARK_ACCEPT },
     ];
-    const refused = { ok: false, code: 'ENODEV', errno: 19, syscall: 'if_nametoindex', message: expect.stringContaining('absent0') as string };
+    const refused = {
+      ok: false,
+      code: 'ENODEV',
+      errno: 19,
+      syscall: 'if_nametoindex',
+      message: expect.stringContaining('absent0') as string,
+    };
     expect(native.netnsRun(place.netns.fd, ops)).toEqual([refused]);
     expect(native.netnsRun(place.netns.fd, ops, true)).toEqual([refused, { ok: true, value: '1' }]);
-    expect(errorOf(() => place.netns.runAll(ops))).toMatchObject({ code: 'SYSTEM', errno: 19, syscall: 'if_nametoindex', systemCode: 'ENODEV' });
+    expect(errorOf(() => place.netns.runAll(ops))).toMatchObject({
+      code: 'SYSTEM',
+      errno: 19,
+      syscall: 'if_nametoindex',
+      systemCode: 'ENODEV',
+    });
   });
 
   it('says what is no namespace', () => {
@@ -129,12 +155,28 @@ describe('netns', () => {
       });
       return times.toSorted((a, b) => a - b)[50]!;
     };
-    const ops: NetnsOp[] = [{ op: 'addresses' }, ...enrolment(true), ...['net/ipv4/tcp_fwmark_accept', 'net/ipv4/fwmark_reflect', 'net/ipv6/fwmark_reflect'].map((path) => ({ op: 'sysctl', path, value: '1' }) as const)];
+    const ops: NetnsOp[] = [
+      { op: 'addresses' },
+      ...enrolment(true),
+      ...['net/ipv4/tcp_fwmark_accept', 'net/ipv4/fwmark_reflect', 'net/ipv6/fwmark_reflect'].map(
+        (path) => ({ op: 'sysctl', path, value: '1' }) as const,
+      ),
+    ];
     const enrol = median(() => {
       place.netns.runAll(enrolment(false));
       place.netns.runAll(ops);
     });
-    const socket = median(() => native.closeFd(native.netnsSocket(place.netns.fd, { family: 6, type: 'tcp', transparent: true, bind: { address: '::', port: 0 }, listen: { backlog: 16 } })));
+    const socket = median(() =>
+      native.closeFd(
+        native.netnsSocket(place.netns.fd, {
+          family: 6,
+          type: 'tcp',
+          transparent: true,
+          bind: { address: '::', port: 0 },
+          listen: { backlog: 16 },
+        }),
+      ),
+    );
     console.log(`netnsRun off and on, 6 + 10 operations: ${enrol.toFixed(0)} us; netnsSocket: ${socket.toFixed(0)} us`);
     // Five times what a quiet machine needs.
     expect(enrol).toBeLessThan(1000);

@@ -93,7 +93,10 @@ describe('seqpacket', () => {
     const file = openSync('/proc/self/ns/net', 'r');
     const same = fstatSync(file).ino;
     for (let i = 0; i < 1000; i++) {
-      for (const [from, to] of [[client, server], [server, client]] as const) {
+      for (const [from, to] of [
+        [client, server],
+        [server, client],
+      ] as const) {
         from.connection.send(Buffer.from(`packet ${i}`), file);
         // Descriptors in flight are limited per user: take them out as they come.
         if (i % 20 === 19) await until('the packets arrive', () => to.received.length === i + 1);
@@ -213,8 +216,16 @@ describe('seqpacket', () => {
   });
 
   it('says why it cannot connect or listen', () => {
-    expect(errorOf(() => seqpacketConnect(path, MAX_PACKET, new End().handlers))).toMatchObject({ systemCode: 'ENOENT', syscall: 'connect' });
-    expect(errorOf(() => native.seqpacketListen(join(directory, 'x'.repeat(120)), 0o600, 1, () => new End().handlers))).toMatchObject({ code: 'ENAMETOOLONG' });
-    expect(errorOf(() => seqpacketListen('/absent/zds.sock', MAX_PACKET, () => new End().handlers))).toMatchObject({ systemCode: 'ENOENT', syscall: 'bind' });
+    expect(errorOf(() => seqpacketConnect(path, MAX_PACKET, new End().handlers))).toMatchObject({
+      systemCode: 'ENOENT',
+      syscall: 'connect',
+    });
+    expect(errorOf(() => native.seqpacketListen(join(directory, 'x'.repeat(120)), 0o600, 1, () => new End().handlers))).toMatchObject({
+      code: 'ENAMETOOLONG',
+    });
+    expect(errorOf(() => seqpacketListen('/absent/zds.sock', MAX_PACKET, () => new End().handlers))).toMatchObject({
+      systemCode: 'ENOENT',
+      syscall: 'bind',
+    });
   });
 });

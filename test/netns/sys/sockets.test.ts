@@ -16,13 +16,13 @@ describe('sockets of a netns', () => {
   const servers: Server[] = [];
   beforeAll(() => {
     startThreads();
-    place = Place.create('sock');
     fds = openFds();
+    place = Place.create('sock');
   });
   afterAll(async () => {
     for (const server of servers) await new Promise((resolve) => server.close(resolve));
-    await until('every descriptor is closed', () => openFds() === fds);
     place.close();
+    await until('every descriptor is closed', () => openFds() === fds);
   });
 
   interface Accepted {
@@ -34,10 +34,14 @@ describe('sockets of a netns', () => {
   /** Echoes, and keeps what it accepted. */
   async function echo(family: 4 | 6, port: number, mark = 0x539): Promise<Accepted[]> {
     const accepted: Accepted[] = [];
-    const server = await listen(place.netns.fd, { family, address: family === 4 ? '0.0.0.0' : '::', port, backlog: 16, mark, transparent: true, reuseAddr: true }, (socket) => {
-      accepted.push({ socket, local: `${socket.localAddress} ${socket.localPort}`, remote: `${socket.remoteAddress}` });
-      socket.on('error', () => undefined).pipe(socket);
-    });
+    const server = await listen(
+      place.netns.fd,
+      { family, address: family === 4 ? '0.0.0.0' : '::', port, backlog: 16, mark, transparent: true, reuseAddr: true },
+      (socket) => {
+        accepted.push({ socket, local: `${socket.localAddress} ${socket.localPort}`, remote: `${socket.remoteAddress}` });
+        socket.on('error', () => undefined).pipe(socket);
+      },
+    );
     servers.push(server);
     return accepted;
   }
@@ -51,7 +55,10 @@ describe('sockets of a netns', () => {
 
   it('listens on v6 for v4 too, and knows the accepted ends', async () => {
     const accepted = await echo(6, 15001);
-    for (const [family, address, seen] of [[4, '10.9.0.1', '::ffff:10.9.0.1'], [6, 'fd09::1', 'fd09::1']] as const) {
+    for (const [family, address, seen] of [
+      [4, '10.9.0.1', '::ffff:10.9.0.1'],
+      [6, 'fd09::1', 'fd09::1'],
+    ] as const) {
       const socket = await connect(place.netns.fd, { family, type: 'tcp', destination: { address, port: 15001 }, timeoutMs: 1000 });
       expect(socket.remoteAddress).toBe(address);
       expect(await roundTrip(socket)).toBe('hello');
@@ -61,7 +68,12 @@ describe('sockets of a netns', () => {
 
   it('takes an IPv4-mapped text for an IPv4 socket', async () => {
     await echo(4, 15003);
-    const socket = await connect(place.netns.fd, { family: 4, type: 'tcp', destination: { address: '::ffff:10.9.0.1', port: 15003 }, timeoutMs: 1000 });
+    const socket = await connect(place.netns.fd, {
+      family: 4,
+      type: 'tcp',
+      destination: { address: '::ffff:10.9.0.1', port: 15003 },
+      timeoutMs: 1000,
+    });
     expect(await roundTrip(socket)).toBe('hello');
   });
 
@@ -70,9 +82,18 @@ describe('sockets of a netns', () => {
     // Answers to 10.66.0.66 must come back: deliver them locally.
     place.shell('ip route add local 10.66.0.66 dev lo');
     const fd = await native.netnsConnect(place.netns.fd, {
-      family: 4, type: 'tcp', transparent: true, freebind: true, source: { address: '10.66.0.66', port: 0 }, destination: { address: '10.9.0.1', port: 15004 }, timeoutMs: 1000,
+      family: 4,
+      type: 'tcp',
+      transparent: true,
+      freebind: true,
+      source: { address: '10.66.0.66', port: 0 },
+      destination: { address: '10.9.0.1', port: 15004 },
+      timeoutMs: 1000,
     });
-    expect(native.socketNames(fd)).toEqual({ local: { address: '10.66.0.66', port: expect.any(Number) as number }, remote: { address: '10.9.0.1', port: 15004 } });
+    expect(native.socketNames(fd)).toEqual({
+      local: { address: '10.66.0.66', port: expect.any(Number) as number },
+      remote: { address: '10.9.0.1', port: 15004 },
+    });
     await until('it is accepted', () => accepted.length === 1);
     expect(accepted[0]!.remote).toBe('10.66.0.66');
     const reset = new Promise((resolve) => accepted[0]!.socket.once('error', resolve));
@@ -88,13 +109,17 @@ describe('sockets of a netns', () => {
     ['nonsense', 1, 'EINVAL'],
   ])('says why %s port %i cannot be reached: %s', async (address, port, code) => {
     const start = Date.now();
-    await expect(connect(place.netns.fd, { family: 4, type: 'tcp', destination: { address, port }, timeoutMs: 150 })).rejects.toMatchObject({ code: 'SYSTEM', systemCode: code });
+    await expect(connect(place.netns.fd, { family: 4, type: 'tcp', destination: { address, port }, timeoutMs: 150 })).rejects.toMatchObject(
+      { code: 'SYSTEM', systemCode: code },
+    );
     expect(Date.now() - start).toBeLessThan(1000);
   });
 
   it('survives its descriptor being closed while it connects', async () => {
     const before = openFds();
-    const attempts = Array.from({ length: 50 }, () => native.netnsConnect(place.netns.fd, { family: 4, type: 'tcp', destination: { address: '10.9.0.99', port: 1 }, timeoutMs: 100 }));
+    const attempts = Array.from({ length: 50 }, () =>
+      native.netnsConnect(place.netns.fd, { family: 4, type: 'tcp', destination: { address: '10.9.0.99', port: 1 }, timeoutMs: 100 }),
+    );
     const results = await Promise.allSettled(attempts);
     expect(results.every((result) => result.status === 'rejected')).toBe(true);
     expect(openFds()).toBe(before);
@@ -103,7 +128,15 @@ describe('sockets of a netns', () => {
   it('finds and destroys sockets by mark', async () => {
     await echo(6, 15005);
     const sockets = await Promise.all(
-      [1, 2, 3].map((n) => connect(place.netns.fd, { family: n % 2 === 0 ? 4 : 6, type: 'tcp', mark: 0x5000 | 0x111, destination: { address: n % 2 === 0 ? '10.9.0.1' : 'fd09::1', port: 15005 }, timeoutMs: 1000 })),
+      [1, 2, 3].map((n) =>
+        connect(place.netns.fd, {
+          family: n % 2 === 0 ? 4 : 6,
+          type: 'tcp',
+          mark: 0x5000 | 0x111,
+          destination: { address: n % 2 === 0 ? '10.9.0.1' : 'fd09::1', port: 15005 },
+          timeoutMs: 1000,
+        }),
+      ),
     );
     const marked = (): DiagSocket[] => place.netns.run({ op: 'sockets', mark: 0x111, mask: 0xfff });
     expect(marked()).toHaveLength(3);
@@ -114,13 +147,24 @@ describe('sockets of a netns', () => {
     for (const error of await Promise.all(errors)) expect(error[0]).toMatchObject({ code: 'ECONNABORTED' });
     expect(marked()).toEqual([]);
     expect(place.netns.run({ op: 'sockets-destroy', mark: 0x111, mask: 0xfff })).toBe(0);
-    expect(place.netns.run({ op: 'sockets', mark: 0x539, mask: 0xfff }).every((socket) => socket.state === TCP_LISTEN || socket.mark === 0x539)).toBe(true);
+    expect(
+      place.netns.run({ op: 'sockets', mark: 0x539, mask: 0xfff }).every((socket) => socket.state === TCP_LISTEN || socket.mark === 0x539),
+    ).toBe(true);
   });
 
   it('takes a listener out of a process and marks it', () => {
-    const fd = native.netnsSocket(place.netns.fd, { family: 6, type: 'tcp', mark: 0x539, transparent: true, bind: { address: '::', port: 15008 }, listen: { backlog: 1 } });
+    const fd = native.netnsSocket(place.netns.fd, {
+      family: 6,
+      type: 'tcp',
+      mark: 0x539,
+      transparent: true,
+      bind: { address: '::', port: 15008 },
+      listen: { backlog: 1 },
+    });
     const found = socketFds(process.pid).find((socket) => socket.fd === fd);
-    expect(place.netns.run({ op: 'sockets', mark: 0x539, mask: 0xfff })).toContainEqual(expect.objectContaining({ inode: found?.inode, sport: 15008, state: TCP_LISTEN }));
+    expect(place.netns.run({ op: 'sockets', mark: 0x539, mask: 0xfff })).toContainEqual(
+      expect.objectContaining({ inode: found?.inode, sport: 15008, state: TCP_LISTEN }),
+    );
     const copy = native.pidfdGetFd(process.pid, fd);
     expect(native.socketListener(copy)).toEqual({ port: 15008, mark: 0x539, cookie: place.netns.cookie, transparent: true, family: 6 });
     native.socketMark(copy, 0x111);
@@ -145,7 +189,9 @@ describe('sockets of a netns', () => {
 
   it('refuses what the kernel refuses, and keeps nothing', () => {
     const before = openFds();
-    expect(errorOf(() => native.netnsSocket(place.netns.fd, { family: 4, type: 'tcp', bind: { address: '10.9.9.9', port: 80 } }))).toMatchObject({ code: 'EADDRNOTAVAIL', syscall: 'bind' });
+    expect(
+      errorOf(() => native.netnsSocket(place.netns.fd, { family: 4, type: 'tcp', bind: { address: '10.9.9.9', port: 80 } })),
+    ).toMatchObject({ code: 'EADDRNOTAVAIL', syscall: 'bind' });
     expect(errorOf(() => native.netnsSocket(9999, { family: 4, type: 'tcp' }))).toMatchObject({ code: 'EBADF', syscall: 'setns' });
     expect(openFds()).toBe(before);
   });

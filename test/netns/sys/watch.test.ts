@@ -36,7 +36,9 @@ describe('netns watch', () => {
   it('says when notices were lost', async () => {
     seen = new Set();
     // Nothing is read while this runs on the JS thread: more than the socket's buffer holds.
-    place.shell('i=0; while [ $i -lt 4000 ]; do i=$((i + 1)); echo "route add 10.20.$((i / 250)).$((i % 250))/32 dev eth0"; done | ip -batch -');
+    place.shell(
+      'i=0; while [ $i -lt 4000 ]; do i=$((i + 1)); echo "route add 10.20.$((i / 250)).$((i % 250))/32 dev eth0"; done | ip -batch -',
+    );
     await until('the overflow is noticed', () => seen.has('overflow'));
     seen = new Set();
     place.shell('ip addr add 10.9.0.3/24 dev eth0');
