@@ -70,7 +70,7 @@ addon: build/addon/culvert.node ## the native addon, build/addon/culvert.node
 
 # Asked every time (its own Makefile and the cache know what changed); untouched when nothing did, so nothing after it is made again.
 build/addon/culvert.node: FORCE
-	@scripts/cached.sh build/addon/culvert.node addon node_modules/node-addon-api/package.json /usr/include/bpf/libbpf_version.h -- $(MAKE) -C addon -j$(jobs)
+	@scripts/cached.sh build/addon/culvert.node addon node_modules/node-addon-api/package.json /usr/include/bpf/libbpf_version.h -- $(MAKE) -C addon $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(jobs))
 
 build/culvert: build/bpf/culvert.bpf.o build/addon/culvert.node
 build/culvert build/culvert-cni: build/%: $(ts_sources) scripts/bundle.ts package.json package-lock.json

@@ -4,6 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import type { Outcome } from './outcome.ts';
@@ -44,6 +45,7 @@ function directories(): string[] {
     ...mountPoints('cgroup2')
       .flatMap(ours)
       .map((path) => `cgroup ${path}`),
+    ...ours(tmpdir()).map((path) => `directory ${path}`),
     ...ours('/run').flatMap((path) => (path === '/run/culvert-lab' ? [] : [`directory ${path}`])),
     ...labs,
   ];
