@@ -1,5 +1,6 @@
 /** `culvert ztunnel`: the built-in tunnel as a process, until SIGTERM or SIGINT. */
 import { paths } from '../agent/api.ts';
+import { agentConfigSchema } from '../agent/config.ts';
 import { configHelp, loadConfig } from '../base/config.ts';
 import { describe } from '../base/errors.ts';
 import { createLogger } from '../base/log.ts';
@@ -9,16 +10,13 @@ import { tunnelConfigSchema } from '../tunnel/config.ts';
 import { LocalCaIssuer } from '../tunnel/local-ca.ts';
 import { Tunnel } from '../tunnel/tunnel.ts';
 
-/** Settings of the agent, which share file and environment with ours. */
-const AGENT_KEYS = ['stateDir', 'pinDir', 'cgroupRoot', 'nodeNetns', 'source', 'tunnel', 'maxPods', 'graceCapMs'];
-
 /** @returns the exit code @throws CONFIG_INVALID, SYSTEM */
 export async function run(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<number> {
   if (args.includes('--help')) {
     process.stdout.write(`culvert ztunnel: the built-in tunnel of a node\n\n${configHelp(tunnelConfigSchema)}\n`);
     return 0;
   }
-  const config = loadConfig(tunnelConfigSchema, { args, env, otherKeys: AGENT_KEYS });
+  const config = loadConfig(tunnelConfigSchema, { args, env, otherKeys: Object.keys(agentConfigSchema.shape) });
   const logger = (scope: string): ReturnType<typeof createLogger> => createLogger(scope, config.logLevel);
   const log = logger('ztunnel');
   process.on('unhandledRejection', (reason) => {

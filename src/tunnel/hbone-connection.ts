@@ -130,10 +130,13 @@ function handshake(socket: Socket, certificate: WorkloadCertificate, expected: r
       reject(error instanceof CulvertError ? error : new CulvertError('SYSTEM', 'TLS handshake', error));
       tls.destroy();
     };
+    // For good: an error that comes when nobody waits for it any more must not end the process.
+    socket.on('error', () => undefined);
     tls.on('error', fail);
-    tls.once('close', () => {
+    const closed = (): void => {
       fail(new CulvertError('SYSTEM', 'TLS handshake: peer closed the connection'));
-    });
+    };
+    tls.once('close', closed);
     tls.once('secureConnect', () => {
       try {
         if (tls.alpnProtocol !== 'h2') throw new CulvertError('SYSTEM', 'TLS handshake: peer does not speak HTTP/2');
@@ -141,8 +144,7 @@ function handshake(socket: Socket, certificate: WorkloadCertificate, expected: r
         if (presented === undefined) throw new CulvertError('PEER_IDENTITY', 'TLS handshake: peer has no certificate');
         const peer = requireIdentity(presented, expected);
         clearTimeout(timer);
-        tls.removeAllListeners('close');
-        tls.off('error', fail);
+        tls.off('close', closed);
         resolve({ tls, peer });
       } catch (error) {
         fail(error);

@@ -27,7 +27,7 @@ export class ZdsClient {
   readonly #handler: ZdsHandler;
   readonly #log: Logger;
   readonly #connect: ConnectSeqpacket;
-  #connection: Seqpacket | undefined;
+  #session: Session | undefined;
   #delayMs = RECONNECT_FIRST_MS;
   #timer: NodeJS.Timeout | undefined;
   #watcher: FSWatcher | undefined;
@@ -50,26 +50,22 @@ export class ZdsClient {
     this.#closed = true;
     clearTimeout(this.#timer);
     this.#watcher?.close();
-    this.#connection?.close();
-    this.#connection = undefined;
+    this.#session?.close();
   }
 
   #dial(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const session = new Session(this.#handler, this.#log, (healthy) => {
-      this.#connection = undefined;
+      this.#session = undefined;
       if (healthy) this.#delayMs = RECONNECT_FIRST_MS;
       this.#again();
     });
     try {
-      const connection = this.#connect(this.#path, MAX_PACKET, session.handlers);
-      this.#connection = connection;
-      session.begin(connection);
+      session.begin(this.#connect(this.#path, MAX_PACKET, session.handlers));
+      this.#session = session;
       this.#log.info({ path: this.#path }, 'connected to the node agent');
     } catch (error) {
-      this.#connection?.close();
-      this.#connection = undefined;
       // Said once per absence, not once per try.
       const level = this.#delayMs === RECONNECT_FIRST_MS ? 'warn' : 'debug';
       this.#log[level]({ error: describe(error) }, `failed to connect to the node agent over ${this.#path}, is the node agent healthy?`);
@@ -91,7 +87,7 @@ export class ZdsClient {
     const name = basename(this.#path);
     try {
       this.#watcher = watch(dirname(this.#path), (_event, changed) => {
-        if (changed !== name || this.#connection !== undefined || this.#closed) return;
+        if (changed !== name || this.#session !== undefined || this.#closed) return;
         clearTimeout(this.#timer);
         this.#timer = undefined;
         this.#delayMs = RECONNECT_FIRST_MS; // the file is there a moment before somebody listens on it
@@ -145,8 +141,16 @@ class Session {
     } catch (error) {
       this.#ended = true; // the caller tries again
       this.#handler.disconnected();
+      connection.close();
       throw error;
     }
+  }
+
+  /** Our own end of it: nothing to report, nothing to try again. */
+  close(): void {
+    if (!this.#ended) this.#handler.disconnected();
+    this.#ended = true;
+    this.#connection?.close();
   }
 
   async #packet(packet: Uint8Array, fds: number[], truncated: boolean): Promise<void> {
@@ -200,7 +204,11 @@ function understood(packet: Uint8Array, fds: number[], truncated: boolean): ZdsR
     if (truncated) throw new CulvertError('ZDS_PROTOCOL', 'receive ZDS request: truncated');
     const request = decodeRequest(packet);
     const wanted = request.kind === 'add' ? 1 : 0;
-    if (fds.length !== wanted) throw new CulvertError('ZDS_PROTOCOL', `receive ZDS ${request.kind}: ${String(fds.length)} file descriptors came with it, expected ${String(wanted)}`);
+    if (fds.length !== wanted)
+      throw new CulvertError(
+        'ZDS_PROTOCOL',
+        `receive ZDS ${request.kind}: ${String(fds.length)} file descriptors came with it, expected ${String(wanted)}`,
+      );
     return request;
   } catch (error) {
     for (const fd of fds) closeSync(fd);

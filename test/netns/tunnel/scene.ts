@@ -22,6 +22,7 @@ export interface Pod extends TestPod {
   node: string;
   serviceAccount: string;
   enrolled: boolean;
+  ipv6: boolean;
   netnsFd: number;
   cookie: bigint;
 }
@@ -111,7 +112,7 @@ export class TunnelScene {
       services: pods.map(({ name }) => ({ name, namespace: 'shop', selector: { app: name }, ports: [{ port: 80, targetPort: 8080 }] })),
     };
     const lab = {
-      pods: Object.fromEntries(pods.map(({ name, ip4, ip6, netns }) => [`shop/${name}`, { uid: `uid-${name}`, ips: [ip4, ip6], netns, phase: 'Running' }])),
+      pods: Object.fromEntries(pods.map(({ name, ip4, ip6, ipv6, netns }) => [`shop/${name}`, { uid: `uid-${name}`, ips: ipv6 ? [ip4, ip6] : [ip4], netns, phase: 'Running' }])),
       services: Object.fromEntries(pods.map(({ name }, index) => [`shop/${name}`, { vips: [`10.99.0.${String(index + 1)}`] }])),
     };
     const annotations = (node: string): object =>
@@ -136,10 +137,10 @@ export class TunnelScene {
     return child;
   }
 
-  async pod(name: string, node: string): Promise<Pod> {
+  async pod(name: string, node: string, options: { ipv6?: boolean } = {}): Promise<Pod> {
     const n = this.#pod++;
-    const made = await this.node.pod(name, n);
-    const pod = { ...made, node, serviceAccount: name, enrolled: false, netnsFd: openSync(made.netns, 'r'), cookie: 0n };
+    const made = await this.node.pod(name, n, options);
+    const pod = { ...made, node, serviceAccount: name, enrolled: false, ipv6: options.ipv6 ?? true, netnsFd: openSync(made.netns, 'r'), cookie: 0n };
     this.pods.set(name, pod);
     this.writeMesh();
     return pod;

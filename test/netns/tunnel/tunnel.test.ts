@@ -72,6 +72,18 @@ describe('a service', () => {
   });
 });
 
+describe('a pod without IPv6', () => {
+  it('is served like any other', async () => {
+    const old = await scene.pod('old', 'node2', { ipv6: false });
+    await scene.enrol(old);
+    const onOld = await scene.app(old);
+    await onOld.call('serve', {});
+    expect(await onClient.call('echo', { host: old.ip4, port: PORTS.echo })).toMatchObject({ ok: true });
+    expect(await onOld.call('echo', { host: web.ip4, port: PORTS.echo })).toMatchObject({ ok: true, remote: mapped(old.ip4) });
+    await eventually('it went through HBONE', () => scene.logLines('node2').some((line) => line['dst.workload'] === 'old' && line['src.identity'] === 'spiffe://cluster.local/ns/shop/sa/client'));
+  });
+});
+
 describe('load', () => {
   it('carries 2,000 short connections without a failure', async () => {
     const result = await onClient.call('many', { host: web.ip4, port: PORTS.echo, count: 2000, parallel: 8 });
