@@ -165,6 +165,8 @@ export function netnsSocket(netnsFd: number, options: SocketOptions): number;
 /**
  * A connected TCP socket of that netns. Non-blocking connect, awaited on the epoll thread. With `source` the socket is bound
  * (IP_BIND_ADDRESS_NO_PORT must not be used: the datapath needs the final tuple before connect). timeoutMs rejects ETIMEDOUT.
+ * An error that came after the SYN went out carries `local` {address, port}; ECONNRESET then says that the connection was
+ * established and closed before it could be handed over.
  */
 export function netnsConnect(
   netnsFd: number,

@@ -32,6 +32,8 @@ struct Connecting {
   Endpoint destination;
   Clock::time_point deadline;
   Fd socket;
+  /** our end as connect(2) chose it; a refused or reset socket loses it */
+  SocketAddress local;
   std::optional<SystemError> failure;
   bool inProgress = false;
   Reactor::Id watch = 0;
@@ -48,8 +50,11 @@ struct Connecting {
         address = SocketAddress::parse(options.family, destination.address, destination.port);
       });
       const int result = ::connect(socket.get(), address.get(), address.length);
-      inProgress = result < 0 && errno == EINPROGRESS;
-      if (!inProgress) check(result, "connect", target());
+      const int error = errno;
+      inProgress = result < 0 && error == EINPROGRESS;
+      if (result < 0 && !inProgress) throw SystemError(error, "connect", target());
+      local.length = sizeof local.storage;
+      check(getsockname(socket.get(), local.get(), &local.length), "getsockname");
     } catch (const SystemError& error) {
       failure = error;
     }
@@ -59,7 +64,14 @@ struct Connecting {
   void settle(Napi::Env env) {
     if (failure) {
       socket.reset();
-      deferred.Reject(failure->toJs(env).Value());
+      Napi::Error error = failure->toJs(env);
+      if (local.length > 0) {
+        auto end = Napi::Object::New(env);
+        end.Set("address", addressText(local));
+        end.Set("port", portOf(local));
+        error.Set("local", end);
+      }
+      deferred.Reject(error.Value());
     } else {
       deferred.Resolve(Napi::Number::New(env, socket.release()));
     }

@@ -16,6 +16,7 @@ import { createEbpfDriver } from '../redirect/ebpf/index.ts';
 import { createFileSource } from '../sources/file/source.ts';
 import type { MeshSnapshot, Source } from '../sources/source.ts';
 import { bpfObject, native } from '../sys/native.ts';
+import { processes } from '../sys/procfs.ts';
 import { MAX_PACKET } from '../zds/messages.ts';
 import { ZdsServer } from '../zds/server.ts';
 import { ADMIN_PACKET, adminConnection } from './admin.ts';
@@ -151,7 +152,7 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
 
 function adminHandler(known: Known, config: AgentConfig, latest: () => MeshSnapshot | undefined) {
   const { driver, reconciler } = known;
-  const manual = new ManualRedirect(driver, (fd) => native.netnsCookie(fd));
+  const manual = new ManualRedirect(driver, (fd) => native.netnsCookie(fd), processes);
   const knownIps = (): string[] => [...(latest()?.pods.values() ?? [])].flatMap((pod) => pod.ips);
   return async (request: AdminRequest, netnsFd: number | undefined): Promise<unknown> => {
     switch (request.op) {

@@ -30,7 +30,7 @@ export function statusOf(known: Known): AgentStatus {
     version,
     kernel: release(),
     ready: reconciler.started && connections.length > 0,
-    driver: { name: driver.name, forced: false, reasons: [] },
+    driver: { name: driver.name, forced: false, reasons: driver.reasons },
     tunnel: { kind: config.tunnel, connections },
     pods: { enrolled: count('enrolled'), pending: count('pending'), notEnrolled: count('not-enrolled') },
     source: { kind: source.kind, synced: source.synced() },

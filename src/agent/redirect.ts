@@ -11,11 +11,16 @@ const REMOVE_DEADLINE_MS = 1000;
 export class ManualRedirect {
   readonly #driver: RedirectDriver;
   readonly #cookieOf: (fd: number) => bigint;
+  readonly #processes: () => number[];
 
-  /** @param cookieOf of an open netns; throws for anything else */
-  constructor(driver: RedirectDriver, cookieOf: (fd: number) => bigint) {
+  /**
+   * @param cookieOf of an open netns; throws for anything else
+   * @param processes pids among which a tunnel that listens already is looked for
+   */
+  constructor(driver: RedirectDriver, cookieOf: (fd: number) => bigint, processes: () => number[]) {
     this.#driver = driver;
     this.#cookieOf = cookieOf;
+    this.#processes = processes;
   }
 
   /** Active at once: until a tunnel listens there, its connections are refused. @throws NETNS_TAKEN when it is a pod's */
@@ -24,6 +29,7 @@ export class ManualRedirect {
     this.#notAPods(cookie);
     const target = { uid: `${BY_HAND}${cookie}`, namespace: '', name: `netns-${cookie}`, netnsFd: fd, netnsPath: '' };
     await this.#driver.prepare({ ...target, flags: { dns: flags.dns ?? true, ingressMode: flags.ingressMode ?? false, markOnly: true } });
+    this.#adopt(cookie);
     this.#driver.activate(cookie);
     return this.#status(cookie);
   }
@@ -39,6 +45,17 @@ export class ManualRedirect {
 
   show(netnsFd: number | undefined): RedirectStatus {
     return this.#status(this.#named(netnsFd).cookie);
+  }
+
+  /** A tunnel that listens here already: nobody says which process it is, so all are looked at. */
+  #adopt(cookie: bigint): void {
+    for (const pid of this.#processes()) {
+      try {
+        this.#driver.adoptListeners(cookie, pid);
+      } catch {
+        // ended meanwhile, or not ours to look into: then it is not the tunnel
+      }
+    }
   }
 
   #named(netnsFd: number | undefined): { fd: number; cookie: bigint } {

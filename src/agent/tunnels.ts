@@ -8,9 +8,11 @@ import type { Peer } from '../../addon/index.d.ts';
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { RedirectDriver } from '../redirect/driver.ts';
+import { cgroup2Mount, cgroupOf } from '../sys/cgroup.ts';
+import { processes, startTime } from '../sys/procfs.ts';
 
 export interface TunnelsOptions {
-  driver: Pick<RedirectDriver, 'trustTunnel' | 'distrustTunnel'>;
+  driver: Pick<RedirectDriver, 'trustTunnel' | 'distrustTunnel' | 'trustedTunnels'>;
   log: Logger;
   /** id of a cgroup v2 directory */
   cgroupId: (path: string) => bigint;
@@ -22,20 +24,24 @@ export class TrustedTunnels {
   readonly #o: TunnelsOptions;
   readonly #proc: string;
   /** cgroup id -> pid -> start time: a pid alone may be another process by now */
-  readonly #trusted = new Map<bigint, Map<number, string>>();
+  readonly #trusted = new Map<bigint, Map<number, bigint | undefined>>();
+  /** trusted by an earlier run of this agent, and not heard of since: a tunnel that drains, or one that ended meanwhile */
+  readonly #inherited: Set<bigint>;
 
   constructor(options: TunnelsOptions) {
     this.#o = options;
     this.#proc = options.proc ?? '/proc';
+    this.#inherited = new Set(options.driver.trustedTunnels());
   }
 
   /** Never throws: a tunnel that can't be told by its cgroup is served, and its listeners are taken by pid. */
   trust(peer: Peer): void {
     try {
-      const id = this.#o.cgroupId(this.#cgroupOf(peer.pid));
-      const processes = this.#trusted.get(id) ?? new Map<number, string>();
-      processes.set(peer.pid, startTime(this.#proc, peer.pid) ?? '');
-      this.#trusted.set(id, processes);
+      const id = this.#idOf(peer.pid);
+      const living = this.#trusted.get(id) ?? new Map<number, bigint | undefined>();
+      living.set(peer.pid, startTime(peer.pid, this.#proc));
+      this.#trusted.set(id, living);
+      this.#inherited.delete(id);
       this.#o.driver.trustTunnel(id);
       this.#o.log.info({ pid: peer.pid, cgroup: String(id) }, 'tunnel trusted');
     } catch (error) {
@@ -48,48 +54,58 @@ export class TrustedTunnels {
 
   /** Takes trust from cgroups whose tunnels have all ended. Every few seconds. */
   sweep(): void {
-    for (const [id, processes] of this.#trusted) {
-      for (const [pid, started] of processes) if (startTime(this.#proc, pid) !== started) processes.delete(pid);
-      if (processes.size > 0) continue;
-      this.#trusted.delete(id);
-      try {
-        this.#o.driver.distrustTunnel(id);
-        this.#o.log.info({ cgroup: String(id) }, 'tunnel gone, no longer trusted');
-      } catch (error) {
-        this.#o.log.warn({ cgroup: String(id), error: describe(error) }, 'tunnel is gone, but its trust was not taken back');
+    for (const [id, known] of this.#trusted) {
+      for (const [pid, started] of known) {
+        const now = startTime(pid, this.#proc);
+        if (now === undefined || now !== started) known.delete(pid);
       }
+      if (known.size === 0 && this.#distrust(id)) this.#trusted.delete(id);
+    }
+    if (this.#inherited.size === 0) return;
+    const populated = this.#populated();
+    for (const id of this.#inherited) if (!populated.has(id) && this.#distrust(id)) this.#inherited.delete(id);
+  }
+
+  #distrust(id: bigint): boolean {
+    try {
+      this.#o.driver.distrustTunnel(id);
+      this.#o.log.info({ cgroup: String(id) }, 'tunnel gone, no longer trusted');
+      return true;
+    } catch (error) {
+      this.#o.log.warn({ cgroup: String(id), error: describe(error) }, 'tunnel is gone, but its trust was not taken back');
+      return false;
     }
   }
 
-  #cgroupOf(pid: number): string {
-    const line = readFileSync(`${this.#proc}/${pid}/cgroup`, 'utf8')
-      .split('\n')
-      .find((each) => each.startsWith('0::'));
-    const path = line?.slice('0::'.length);
-    if (path === undefined) throw new CulvertError('CGROUP_ROOT', `tell tunnel ${pid} by its cgroup: it is in no cgroup v2`);
+  #idOf(pid: number): bigint {
+    const path = cgroupOf(pid, this.#proc);
     if (path === '/')
       throw new CulvertError('CGROUP_ROOT', `tell tunnel ${pid} by its cgroup: it runs in the root of cgroup v2, where everybody may be`);
-    return join(cgroup2Mount(readFileSync(`${this.#proc}/self/mountinfo`, 'utf8')), path);
+    return this.#o.cgroupId(join(this.#mount(), path));
   }
-}
 
-/** Found by type: beside v1 hierarchies it is not mounted at /sys/fs/cgroup. @throws CGROUP_ROOT */
-export function cgroup2Mount(mountinfo: string): string {
-  for (const line of mountinfo.split('\n')) {
-    const [mount, filesystem] = line.split(' - ');
-    const path = mount?.split(' ')[4];
-    if (path !== undefined && filesystem?.startsWith('cgroup2 ') === true) return path;
+  /** Ids of all cgroups that a process is in. One that can't be read counts as not there: its tunnel connects again if it lives. */
+  #populated(): Set<bigint> {
+    const paths = new Set<string>();
+    for (const pid of processes(this.#proc)) {
+      try {
+        paths.add(cgroupOf(pid, this.#proc));
+      } catch {
+        // ended since the directory was read, or in no cgroup v2
+      }
+    }
+    const ids = new Set<bigint>();
+    for (const path of paths) {
+      try {
+        ids.add(this.#o.cgroupId(join(this.#mount(), path)));
+      } catch {
+        // removed since
+      }
+    }
+    return ids;
   }
-  throw new CulvertError('CGROUP_ROOT', 'find cgroup v2: no file system of type cgroup2 is mounted');
-}
 
-/** Field 22 of /proc/PID/stat; undefined when the process is gone, or only waits to be reaped. */
-function startTime(proc: string, pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`${proc}/${pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' '); // the name before it may hold anything
-    return fields[0] === 'Z' ? undefined : fields[19];
-  } catch {
-    return undefined;
+  #mount(): string {
+    return cgroup2Mount(readFileSync(`${this.#proc}/self/mountinfo`, 'utf8'));
   }
 }

@@ -132,6 +132,9 @@ async function attempt(
     return await judge(seen, src, dst, proofs);
   } catch (error) {
     const code = systemCause(error).systemCode;
+    // accepted, and closed by the tunnel before it was ours: what lies behind it refused
+    const local = code === 'ECONNRESET' ? localEnd(error) : undefined;
+    if (local !== undefined) return await judge(seen, local, dst, proofs);
     const what = code === 'ECONNREFUSED' ? 'refused' : code === 'ETIMEDOUT' ? `no answer within ${TIMEOUT_MS / 1000} s` : describe(error);
     const last = seen.at(-1);
     return { ok: false, detail: `to ${dst}: ${what}${last === undefined ? '' : ` (${last.verdict}: ${last.reason})`}` };
@@ -139,6 +142,12 @@ async function attempt(
     events.close();
     if (fd !== undefined) o.native.socketReset(fd);
   }
+}
+
+/** Our end of a connect that failed after its SYN; see `netnsConnect`. */
+function localEnd(error: unknown): string | undefined {
+  const local = (error as { local?: { address: string; port: number } }).local;
+  return local === undefined ? undefined : formatAddress({ ip: local.address, port: local.port });
 }
 
 /** Established; now the event of this tuple, which tells a captured connection from one that simply got through. */

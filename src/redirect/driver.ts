@@ -59,6 +59,8 @@ export interface DatapathEvent {
 
 export interface RedirectDriver {
   readonly name: 'ebpf' | 'iptables' | 'nftables';
+  /** what this kernel or configuration takes away from it, one sentence each; empty when all of it works */
+  readonly reasons: string[];
   /** Probe exemption, own addresses, rules, routes, sysctls, sk_lookup link, state prepared. Undone when it fails. */
   prepare(pod: PodTarget): Promise<EnrolledNetns>;
   /** The commit: one map write. */
@@ -84,6 +86,8 @@ export interface RedirectDriver {
   /** The tunnel's proof of identity: its cgroup v2 id, written before the first ZDS add, kept while it drains. */
   trustTunnel(cgroupId: bigint): void;
   distrustTunnel(cgroupId: bigint): void;
+  /** as the kernel holds them, those of earlier runs of the agent included */
+  trustedTunnels(): bigint[];
   /** Live events. While at least one listener is there, redirected and passed connections are reported too. */
   onEvent(listener: (event: DatapathEvent) => void): { close(): void };
   eventsLost(): number;

@@ -28,6 +28,13 @@ export function isAlive(pid: number, started?: bigint): boolean {
   return now !== undefined && (started === undefined || now === started);
 }
 
+/** Every process there is now. */
+export function processes(proc = '/proc'): number[] {
+  return attempt('list processes', () => readdirSync(proc))
+    .map(Number)
+    .filter((pid) => pid > 0);
+}
+
 export interface SocketFd {
   fd: number;
   /** as inet_diag and /proc/net know the socket */

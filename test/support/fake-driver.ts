@@ -4,6 +4,7 @@ import type { DatapathEvent, EnrolledNetns, PodCounters, PodTarget, RedirectDriv
 
 export class FakeDriver implements RedirectDriver {
   readonly name = 'ebpf';
+  readonly reasons: string[] = [];
   /** the kernel: by cookie */
   readonly kernel = new Map<bigint, EnrolledNetns>();
   readonly calls: string[] = [];
@@ -74,6 +75,9 @@ export class FakeDriver implements RedirectDriver {
   distrustTunnel(cgroupId: bigint): void {
     this.calls.push(`distrust ${cgroupId}`);
     this.trusted.delete(cgroupId);
+  }
+  trustedTunnels(): bigint[] {
+    return [...this.trusted];
   }
   onEvent(listener: (event: DatapathEvent) => void): { close(): void } {
     this.#listeners.add(listener);

@@ -13,11 +13,13 @@ import { makeDir } from './pins.ts';
 import { nothingWritten, readWritten, type Written } from './pod-entries.ts';
 import { allEnrolled, enrolledNetns, flagBits, identityOf } from './pod-identity.ts';
 import { attachPodLink } from './pod-link.ts';
+import type { EbpfProbe } from './probe.ts';
 import { PodWatch } from './pod-watch.ts';
 import { sweep } from './sweep.ts';
 
 export class EbpfDriver implements RedirectDriver {
   readonly name = 'ebpf';
+  readonly reasons: string[];
   readonly #installed: Installed;
   readonly #path: Datapath;
   readonly #nodeCookie: bigint;
@@ -30,10 +32,11 @@ export class EbpfDriver implements RedirectDriver {
   readonly #leaving = new Map<bigint, Promise<void>>();
   #closed = false;
 
-  constructor(installed: Installed, nodeCookie: bigint, log: Logger) {
+  constructor(installed: Installed, probe: Pick<EbpfProbe, 'nodeCookie' | 'reasons'>, log: Logger) {
+    this.reasons = probe.reasons;
     this.#installed = installed;
     this.#path = { pins: installed.pins, maps: installed.maps, template: installed.template, log };
-    this.#nodeCookie = nodeCookie;
+    this.#nodeCookie = probe.nodeCookie;
     this.#log = log;
     this.#unwatched = readWritten(installed.maps);
     const swept = sweep(this.#path, this.#unwatched);
@@ -110,6 +113,10 @@ export class EbpfDriver implements RedirectDriver {
 
   distrustTunnel(cgroupId: bigint): void {
     this.#path.maps.tunnels.delete(cgroupId);
+  }
+
+  trustedTunnels(): bigint[] {
+    return [...this.#path.maps.tunnels.keys()];
   }
 
   onEvent(listener: (event: DatapathEvent) => void): { close(): void } {

@@ -49,7 +49,7 @@ export function createEbpfDriver(o: EbpfOptions): EbpfDriver {
     });
     o.log.info({ pinDir: o.pinDir, ...installed.report, sizes: installed.sizes }, 'datapath installed');
     try {
-      return new EbpfDriver(installed, probe.nodeCookie, o.log);
+      return new EbpfDriver(installed, probe, o.log);
     } catch (error) {
       installed.close();
       throw error;

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { EnrolmentWriter } from '../../../src/agent/enrolment-file.ts';
 import { instanceId } from '../../../src/agent/instance.ts';
 import { ManualRedirect } from '../../../src/agent/redirect.ts';
-import { cgroup2Mount, TrustedTunnels } from '../../../src/agent/tunnels.ts';
+import { TrustedTunnels } from '../../../src/agent/tunnels.ts';
 import { MODE_LABEL } from '../../../src/enrol/policy.ts';
 import type { MeshSnapshot } from '../../../src/sources/source.ts';
 import { FakeDriver } from '../../support/fake-driver.ts';
@@ -101,19 +101,33 @@ describe('trusted tunnels', () => {
     expect(driver.trusted.size).toBe(0);
   });
 
-  it('need cgroup v2', () => {
-    expect(() => cgroup2Mount('30 20 0:26 / /sys/fs/cgroup rw - tmpfs x\n')).toThrow('no file system of type cgroup2');
+  it('that ended while no agent ran are trusted no longer, those that drain are', () => {
+    mkdirSync(join(directory, 'self'));
+    writeFileSync(join(directory, 'self/mountinfo'), '31 30 0:27 / /cg rw - cgroup2 cgroup2 rw\n');
+    const driver = new FakeDriver(BigInt);
+    for (const id of [7n, 8n, 9n]) driver.trustTunnel(id);
+    process(10, 100);
+    process(11, 200, '0::/kube/draining');
+    const ids: Record<string, bigint> = { '/cg/kube/tunnel': 7n, '/cg/kube/draining': 8n };
+    const tunnels = new TrustedTunnels({ driver, log, proc: directory, cgroupId: (path) => ids[path] ?? 0n });
+    tunnels.trust(peer(10));
+    tunnels.sweep();
+    expect([...driver.trusted]).toEqual([7n, 8n]);
+    rmSync(join(directory, '11'), { recursive: true });
+    tunnels.sweep();
+    expect([...driver.trusted]).toEqual([7n]);
   });
 });
 
 describe('redirect by hand', () => {
   it('goes on and off, twice as once, and leaves pods alone', async () => {
     const driver = new FakeDriver(BigInt);
-    const manual = new ManualRedirect(driver, BigInt);
+    const manual = new ManualRedirect(driver, BigInt, () => [42]);
     expect(manual.show(5)).toMatchObject({ netnsCookie: '5', datapath: 'none' });
     expect(await manual.on(5, { dns: false })).toMatchObject({ netnsCookie: '5', datapath: 'active' });
     expect(driver.kernel.get(5n)).toMatchObject({ uid: 'redirect:5', flags: { dns: false, ingressMode: false, markOnly: true } });
     await manual.on(5, {});
+    expect(driver.calls.filter((call) => call.startsWith('adopt'))).toHaveLength(2);
     expect(await manual.off(5)).toMatchObject({ datapath: 'none' });
     expect(await manual.off(5)).toMatchObject({ datapath: 'none' });
     await driver.prepare({
