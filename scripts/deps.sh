@@ -68,12 +68,26 @@ fi
 stamp=node_modules/.culvert-lock
 if ! cmp -s package-lock.json "$stamp" || [ ! -x node_modules/node/bin/node ]; then
     log NPM 'ci: node_modules from package-lock.json'
-    # No package's own install script is run, so that npm 9 (which runs them) and 12 (which blocks them) do the same. The package
-    # `node` is the one that needs its script: it fetches the executable of this architecture at its own version.
-    quietly npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
-    quietly env -C node_modules/node node installArchSpecificPackage.js
-    rm -rf node_modules/node/node_modules
+    # The executable that the package `node` would fetch in its install script, at the version of the lock file. It comes first and
+    # runs npm itself: npm leaves out optional packages (the compiled parts of our tools) that the Node running it is too old for.
+    case $(uname -m) in x86_64) arch=x64 ;; aarch64) arch=arm64 ;; *) arch=$(uname -m) ;; esac
+    version=$(sed -n '/"node_modules\/node": {/,/}/s/.*"version": "\(.*\)".*/\1/p' package-lock.json)
+    node=${BUILD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/culvert}/node-$version-$arch
+    if [ ! -x "$node" ]; then
+        mkdir -p "${node%/*}"
+        fetched=$(mktemp -d "$node.XXXXXX")
+        trap 'rm -rf "$fetched"' EXIT
+        quietly npm pack --pack-destination "$fetched" "node-linux-$arch@$version"
+        tar -xzf "$fetched"/*.tgz -C "$fetched" package/bin/node
+        "$fetched/package/bin/node" --version >/dev/null || { echo "culvert: Node $version for $arch does not run here" >&2; exit 1; }
+        mv "$fetched/package/bin/node" "$node"
+    fi
+    touch "$node" # scripts/cached.sh throws away what was not used for a month
+    # No package's own install script is run, so that npm 9, which runs them all, and npm 12, which blocks them, do the same.
+    # NODE_PATH is where Debian's npm has its modules, which only Debian's Node finds by itself.
+    NODE_PATH=/usr/share/nodejs quietly "$node" "$(readlink -f "$(command -v npm)")" ci --ignore-scripts --no-audit --no-fund --loglevel=error
+    mkdir -p node_modules/node/bin node_modules/.bin
+    cp --reflink=auto "$node" node_modules/node/bin/node
     ln -sf ../node/bin/node node_modules/.bin/node
-    node_modules/.bin/node --version >/dev/null || { echo 'culvert: the npm package node brought no executable that runs here' >&2; exit 1; }
     cp package-lock.json "$stamp"
 fi
