@@ -1,20 +1,10 @@
-/** The kernel that runs, and what this process may ask of it. What the kernel *can* is probed, never concluded from its version. */
+/** What this process may ask of the kernel. What the kernel *can* is probed where it is needed, never concluded from its version. */
 import { readFileSync } from 'node:fs';
-import { release } from 'node:os';
 
 /** Numbers of <linux/capability.h>. */
 const CAPABILITIES = { NET_ADMIN: 12, NET_RAW: 13, SYS_PTRACE: 19, SYS_ADMIN: 21, SYS_RESOURCE: 24, PERFMON: 38, BPF: 39 } as const;
 
 export type Capability = keyof typeof CAPABILITIES;
-
-/** "6.18.44-something", for people. */
-export function kernelRelease(): string {
-  return release();
-}
-
-export function isRoot(): boolean {
-  return process.geteuid?.() === 0;
-}
 
 /** Those of the wanted capabilities that this process lacks. SYS_ADMIN contains BPF and PERFMON. */
 export function missingCapabilities(wanted: Capability[], status = readFileSync('/proc/self/status', 'utf8')): Capability[] {

@@ -21,19 +21,19 @@ export function unpack(name: string, content: Uint8Array, roots: string[], onFai
   const hash = createHash('sha256').update(content).digest('hex');
   for (const root of roots) {
     try {
-      return place(join(root, hash), name, content, hash);
+      return place(join(root, hash), name, content);
     } catch (error) {
       onFailure(root, error);
     }
   }
-  return place(mkdtempSync(join(tmpdir(), 'culvert-')), name, content, hash);
+  return place(mkdtempSync(join(tmpdir(), 'culvert-')), name, content);
 }
 
-function place(directory: string, name: string, content: Uint8Array, hash: string): string {
+function place(directory: string, name: string, content: Uint8Array): string {
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   requirePrivate(dirname(directory), directory);
   const path = join(directory, name);
-  if (holds(path, hash)) return path;
+  if (holds(path, content)) return path;
   // Another process may be doing the same: both write their own file, and the last rename wins with the same bytes.
   const temporary = join(directory, `.${name}.${randomUUID()}`);
   try {
@@ -58,11 +58,11 @@ function requirePrivate(parent: string, directory: string): void {
   }
 }
 
-function holds(path: string, hash: string): boolean {
+function holds(path: string, content: Uint8Array): boolean {
   try {
     const stat = lstatSync(path);
     if (!stat.isFile() || stat.uid !== process.getuid?.() || (stat.mode & 0o022) !== 0) return false;
-    return createHash('sha256').update(readFileSync(path)).digest('hex') === hash;
+    return readFileSync(path).equals(content);
   } catch {
     return false;
   }
