@@ -56,7 +56,7 @@ describe('local CA', () => {
 describe('answers of an issuer', () => {
   it.each([
     ['for somebody else', (request: SigningRequest) => issuer.sign({ ...request, identity: 'spiffe://cluster.local/ns/shop/sa/other' }), /it is for/],
-    ['for another key', async () => ({ ...(await obtainCertificate(issuer, WEB, 1000)) }), /not for our key/],
+    ['for another key', async () => ({ ...(await obtainCertificate(issuer, WEB, 60_000)) }), /not for our key/],
     ['of an unknown root', async (request: SigningRequest) => ({ ...(await issuer.sign(request)), roots: [] }), /signed by nobody/],
     ['without a certificate', () => Promise.resolve({ chain: [], roots: [] }), /no certificate/],
     ['that is no PEM', () => Promise.resolve({ chain: ['garbage'], roots: [] }), /use the answer/],

@@ -46,8 +46,8 @@ describe('TLS', () => {
   });
 
   it('refuses an expired one', async () => {
-    const { context } = await certificate('spiffe://cluster.local/ns/shop/sa/client', 1000);
-    await new Promise((resolve) => setTimeout(resolve, 2100));
+    const { context } = await certificate('spiffe://cluster.local/ns/shop/sa/client', 2000); // whole seconds count in a certificate
+    await new Promise((resolve) => setTimeout(resolve, 3100));
     await tlsUntilClosed({ secureContext: context });
     expect(await refusal()).toContain('CERT_HAS_EXPIRED');
     expect(mesh.access.lines[0]).toMatchObject({ direction: 'inbound', 'dst.addr': `${WEB}:15008` });
