@@ -15,5 +15,3 @@ export const tunnelConfigSchema = z.strictObject({
   adminPort: port.default(15000).describe('admin on localhost, 0 for any'),
   readinessPort: port.default(15021).describe('readiness, 0 for any'),
 });
-
-export type TunnelConfig = z.infer<typeof tunnelConfigSchema>;
