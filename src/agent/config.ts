@@ -33,4 +33,4 @@ export const agentConfigSchema = z
 export type AgentConfig = z.infer<typeof agentConfigSchema>;
 
 /** The built-in tunnel reads the same file and environment. */
-export const OTHER_ROLES_KEYS = ['caDir'] as const;
+export const OTHER_ROLES_KEYS = ['caDir', 'drainDeadlineMs', 'adminPort', 'readinessPort'] as const;

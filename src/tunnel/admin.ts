@@ -13,7 +13,9 @@ export interface AdminEnv {
 }
 
 export function adminHandler(env: AdminEnv): RequestListener {
-  return routes({ '/config_dump': () => ({ status: 200, type: 'application/json', body: `${JSON.stringify(env.dump(), undefined, 2)}\n` }) });
+  return routes({
+    '/config_dump': () => ({ status: 200, type: 'application/json', body: `${JSON.stringify(env.dump(), undefined, 2)}\n` }),
+  });
 }
 
 export function readinessHandler(env: AdminEnv): RequestListener {

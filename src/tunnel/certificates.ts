@@ -99,7 +99,10 @@ export class Certificates {
       entry.failures = 0;
       entry.retryAt = 0;
       delete entry.lastError;
-      this.#log.info({ identity: entry.identity, serial: certificate.serial, notAfter: certificate.notAfter.toISOString() }, 'certificate obtained');
+      this.#log.info(
+        { identity: entry.identity, serial: certificate.serial, notAfter: certificate.notAfter.toISOString() },
+        'certificate obtained',
+      );
       this.#schedule(entry, renewalDelay(certificate));
       return certificate;
     } catch (error) {
@@ -116,10 +119,13 @@ export class Certificates {
   #schedule(entry: Entry, delayMs: number): void {
     clearTimeout(entry.timer);
     if (this.#closed) return;
-    entry.timer = setTimeout(() => {
-      if (entry.users > 0) this.#fetch(entry).catch(() => undefined);
-      else this.#forget(entry);
-    }, Math.min(delayMs, 2 ** 31 - 1));
+    entry.timer = setTimeout(
+      () => {
+        if (entry.users > 0) this.#fetch(entry).catch(() => undefined);
+        else this.#forget(entry);
+      },
+      Math.min(delayMs, 2 ** 31 - 1),
+    );
     entry.timer.unref();
   }
 

@@ -68,13 +68,15 @@ export function configDump(
   const { node } = tunnel;
   const rows: ConnectionRow[] = [];
   const workloadState: ConfigDump['workloadState'] = {};
-  for (const { uid, info } of workloads.pending()) workloadState[uid] = { state: 'Pending', info, connections: { inbound: [], outbound: [] } };
+  for (const { uid, info } of workloads.pending())
+    workloadState[uid] = { state: 'Pending', info, connections: { inbound: [], outbound: [] } };
   for (const { uid, proxy } of workloads.running()) {
     const live = proxy.connections.list();
     const connections = { inbound: dumped(live, 'inbound'), outbound: dumped(live, 'outbound') };
     workloadState[uid] = { state: 'Up', info: proxy.info, connections };
     const pod = qualifiedName(proxy.info);
-    for (const direction of ['inbound', 'outbound'] as const) rows.push(...connections[direction].map((row) => ({ node, pod, direction, ...row })));
+    for (const direction of ['inbound', 'outbound'] as const)
+      rows.push(...connections[direction].map((row) => ({ node, pod, direction, ...row })));
   }
   return {
     workloads: state.workloads.map((workload) => dumpWorkload(workload, state)),
@@ -139,7 +141,12 @@ function dumpService(service: Service): unknown {
     endpoints: Object.fromEntries(
       service.endpoints.map(({ workload, ports }) => [
         workload.uid,
-        { workloadUid: workload.uid, port: Object.fromEntries(ports), status: workload.healthy ? 'Healthy' : 'Unhealthy', workload: qualifiedName(workload) },
+        {
+          workloadUid: workload.uid,
+          port: Object.fromEntries(ports),
+          status: workload.healthy ? 'Healthy' : 'Unhealthy',
+          workload: qualifiedName(workload),
+        },
       ]),
     ),
     subjectAltNames: [],
@@ -152,5 +159,10 @@ function serviceKey(service: Service): string {
 
 function dumpCertificate(pem: string): DumpedCertificate['certChain'][number] {
   const { serialNumber, validFromDate, validToDate } = new X509Certificate(pem);
-  return { pem: Buffer.from(pem).toString('base64'), serialNumber, validFrom: validFromDate.toISOString(), expirationTime: validToDate.toISOString() };
+  return {
+    pem: Buffer.from(pem).toString('base64'),
+    serialNumber,
+    validFrom: validFromDate.toISOString(),
+    expirationTime: validToDate.toISOString(),
+  };
 }

@@ -17,7 +17,11 @@ export class Connection implements Counters {
   #copy: Copy | undefined;
   #ended = false;
 
-  constructor(facts: ConnectionFacts, originalDst: SocketAddress, end: (connection: Connection, durationMs: number, error: unknown) => void) {
+  constructor(
+    facts: ConnectionFacts,
+    originalDst: SocketAddress,
+    end: (connection: Connection, durationMs: number, error: unknown) => void,
+  ) {
     this.facts = facts;
     this.originalDst = originalDst;
     this.#end = end;

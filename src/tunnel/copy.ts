@@ -112,5 +112,10 @@ function finish(stream: Duplex): void {
 /** An application may reset its connection: that is no failure of ours. */
 function isReset(error: Error): boolean {
   const { systemCode } = systemCause(error);
-  return systemCode === 'ECONNRESET' || systemCode === 'EPIPE' || systemCode === 'ERR_HTTP2_STREAM_ERROR' || systemCode === 'ERR_STREAM_DESTROYED';
+  return (
+    systemCode === 'ECONNRESET' ||
+    systemCode === 'EPIPE' ||
+    systemCode === 'ERR_HTTP2_STREAM_ERROR' ||
+    systemCode === 'ERR_STREAM_DESTROYED'
+  );
 }

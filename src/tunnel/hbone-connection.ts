@@ -104,7 +104,10 @@ export class HboneConnection {
 
   #ping(): void {
     if (this.#session.destroyed) return;
-    const timer = setTimeout(() => this.#session.destroy(new CulvertError('SYSTEM', 'peer did not answer a ping'), constants.NGHTTP2_CONNECT_ERROR), PING_TIMEOUT_MS);
+    const timer = setTimeout(
+      () => this.#session.destroy(new CulvertError('SYSTEM', 'peer did not answer a ping'), constants.NGHTTP2_CONNECT_ERROR),
+      PING_TIMEOUT_MS,
+    );
     timer.unref();
     const sent = this.#session.ping(() => {
       clearTimeout(timer);
@@ -113,7 +116,11 @@ export class HboneConnection {
   }
 }
 
-function handshake(socket: Socket, certificate: WorkloadCertificate, expected: readonly string[]): Promise<{ tls: TLSSocket; peer: string }> {
+function handshake(
+  socket: Socket,
+  certificate: WorkloadCertificate,
+  expected: readonly string[],
+): Promise<{ tls: TLSSocket; peer: string }> {
   return new Promise((resolve, reject) => {
     const tls = connectTls({
       socket,
@@ -165,7 +172,10 @@ function answered(stream: ClientHttp2Stream, authority: string, signal: AbortSig
     const onClose = (): void => {
       signal.removeEventListener('abort', giveUp);
       if (signal.aborted) reject(signal.reason instanceof Error ? signal.reason : new Error('given up'));
-      else reject(new CulvertError('HBONE_REFUSED', `connect ${authority}: connection lost before the peer answered`, failure, { retryable: true }));
+      else
+        reject(
+          new CulvertError('HBONE_REFUSED', `connect ${authority}: connection lost before the peer answered`, failure, { retryable: true }),
+        );
     };
     stream.on('error', onError);
     stream.once('close', onClose);

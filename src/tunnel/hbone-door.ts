@@ -31,7 +31,12 @@ export class HboneDoor {
 
   constructor(pod: Pod) {
     this.#pod = pod;
-    this.#tls = createServer({ requestCert: true, rejectUnauthorized: true, ALPNProtocols: ['h2'], handshakeTimeout: HANDSHAKE_TIMEOUT_MS });
+    this.#tls = createServer({
+      requestCert: true,
+      rejectUnauthorized: true,
+      ALPNProtocols: ['h2'],
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    });
     this.#tls.on('secureConnection', (socket) => {
       this.#secured(socket);
     });
@@ -111,6 +116,11 @@ export class HboneDoor {
 function tlsFailure(error: Error, socket: TLSSocket): CulvertError {
   const unverified = socket.authorizationError as string | Error | null | undefined;
   const { reason } = error as Error & { reason?: string };
-  const why = unverified === null || unverified === undefined ? (reason ?? error.message) : typeof unverified === 'string' ? unverified : unverified.message;
+  const why =
+    unverified === null || unverified === undefined
+      ? (reason ?? error.message)
+      : typeof unverified === 'string'
+        ? unverified
+        : unverified.message;
   return new CulvertError('PEER_IDENTITY', `TLS handshake: ${why}`);
 }

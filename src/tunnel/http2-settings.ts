@@ -13,4 +13,10 @@ export const serverSettings: Settings = { initialWindowSize: STREAM_WINDOW, maxF
  * Limits that Node means for strangers; our peers are authenticated and multiplex whole applications. In megabytes: more than 200
  * full stream windows, else streams are refused while others stall. Applications' resets arrive as stream resets, in bursts.
  */
-export const sessionLimits = { maxSessionMemory: 1024, maxOutstandingPings: 10, maxSessionRejectedStreams: 10_000, streamResetBurst: 10_000, streamResetRate: 1_000 };
+export const sessionLimits = {
+  maxSessionMemory: 1024,
+  maxOutstandingPings: 10,
+  maxSessionRejectedStreams: 10_000,
+  streamResetBurst: 10_000,
+  streamResetRate: 1_000,
+};

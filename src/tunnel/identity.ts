@@ -24,7 +24,8 @@ export function identityOf(certificate: X509Certificate): string {
     throw new CulvertError('PEER_IDENTITY', `read peer identity: certificate has ${String(uris.length)} URI names, one is needed`);
   }
   const identity = uri.slice('URI:'.length);
-  if (parseIdentity(identity) === undefined) throw new CulvertError('PEER_IDENTITY', `read peer identity: ${identity} is no workload's SPIFFE identity`);
+  if (parseIdentity(identity) === undefined)
+    throw new CulvertError('PEER_IDENTITY', `read peer identity: ${identity} is no workload's SPIFFE identity`);
   return identity;
 }
 
@@ -32,7 +33,8 @@ export function identityOf(certificate: X509Certificate): string {
 export function requireTrustDomain(certificate: X509Certificate, trustDomain: string): string {
   const identity = identityOf(certificate);
   const domain = parseIdentity(identity)?.trustDomain;
-  if (domain !== trustDomain) throw new CulvertError('PEER_IDENTITY', `accept peer ${identity}: trust domain is ${String(domain)}, ours is ${trustDomain}`);
+  if (domain !== trustDomain)
+    throw new CulvertError('PEER_IDENTITY', `accept peer ${identity}: trust domain is ${String(domain)}, ours is ${trustDomain}`);
   return identity;
 }
 

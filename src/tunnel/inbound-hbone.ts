@@ -64,11 +64,18 @@ export async function serveStream(pod: Pod, peer: HbonePeer, stream: ServerHttp2
 /** What a request asks for, or why it is not served. */
 function refuse(headers: IncomingHttpHeaders, door: SocketAddress): { target: SocketAddress } | { status: number; error: Error } {
   const { ':method': method, ':authority': authority = '' } = headers;
-  if (method !== 'CONNECT') return { status: BAD_REQUEST, error: new CulvertError('HBONE_REFUSED', `method is ${String(method)}, not CONNECT`) };
+  if (method !== 'CONNECT')
+    return { status: BAD_REQUEST, error: new CulvertError('HBONE_REFUSED', `method is ${String(method)}, not CONNECT`) };
   const target = parseAuthority(authority);
-  if (target === undefined) return { status: BAD_REQUEST, error: new CulvertError('HBONE_REFUSED', `authority ${JSON.stringify(authority.slice(0, 100))} is no ip:port`) };
-  if (target.ip !== door.ip) return { status: BAD_REQUEST, error: new CulvertError('HBONE_REFUSED', `ip mismatch: ${door.ip} != ${target.ip}`) };
-  if (isIllegalPort(target.port)) return { status: UNAVAILABLE, error: new CulvertError('SELF_CALL', `attempted recursive call to ourselves: ${formatAddress(target)}`) };
+  if (target === undefined)
+    return {
+      status: BAD_REQUEST,
+      error: new CulvertError('HBONE_REFUSED', `authority ${JSON.stringify(authority.slice(0, 100))} is no ip:port`),
+    };
+  if (target.ip !== door.ip)
+    return { status: BAD_REQUEST, error: new CulvertError('HBONE_REFUSED', `ip mismatch: ${door.ip} != ${target.ip}`) };
+  if (isIllegalPort(target.port))
+    return { status: UNAVAILABLE, error: new CulvertError('SELF_CALL', `attempted recursive call to ourselves: ${formatAddress(target)}`) };
   return { target };
 }
 

@@ -22,7 +22,15 @@ export async function servePlain(pod: Pod, socket: Socket): Promise<void> {
     const workload = await pod.workload();
     const state = pod.state.current;
     const service = state.serviceFor(workload, dst)?.hostname;
-    const facts = { direction: 'inbound', protocol: 'TCP', src, dst, srcWorkload: state.byIp(src.ip), dstWorkload: workload, service } as const;
+    const facts = {
+      direction: 'inbound',
+      protocol: 'TCP',
+      src,
+      dst,
+      srcWorkload: state.byIp(src.ip),
+      dstWorkload: workload,
+      service,
+    } as const;
     connection = pod.connections.open(facts, dst);
     const app = await pod.sockets.connect({ destination: dst, source: src.ip });
     if (socket.destroyed) reset(app);

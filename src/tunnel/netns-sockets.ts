@@ -4,6 +4,7 @@ import { isSystem, systemCause } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { familyOf, type SocketAddress } from '../state/address.ts';
 import { connect, listen, type ListenOptions } from '../sys/socket.ts';
+import { ClientPorts, ephemeralPorts } from './client-ports.ts';
 import { TUNNEL_MARK } from './ports.ts';
 import { localAddress, type ConnectOptions, type PodSockets } from './sockets.ts';
 
@@ -12,27 +13,31 @@ const CONNECT_TIMEOUT_MS = 10_000;
 /** Set on listeners and inherited by what they accept, so that accepted sockets cost no system call of their own. */
 const COMMON = { mark: TUNNEL_MARK, reuseAddr: true, noDelay: true, keepalive: { idle: 180, interval: 180, count: 9 } } as const;
 
-/** Linux's default range of ephemeral ports. */
-const FIRST_PORT = 32_768;
-const LAST_PORT = 60_999;
 /** Neighbouring ports that are tried before the kernel may search for one. */
 const PORT_TRIES = 8;
 
 export class NetnsSockets implements PodSockets {
   readonly #netnsFd: number;
   readonly #log: Logger;
-  /** Somewhere in the range: two tunnels may serve one pod. */
-  #port = FIRST_PORT + Math.floor(Math.random() * (LAST_PORT - FIRST_PORT));
+  readonly #ports: ClientPorts;
 
   /** @param netnsFd stays the caller's, and open until the pod is served no more */
   constructor(netnsFd: number, log: Logger) {
     this.#netnsFd = netnsFd;
     this.#log = log;
+    this.#ports = new ClientPorts(ephemeralPorts(netnsFd));
   }
 
   /** Dual-stack, or IPv4 alone where the netns has no IPv6. */
   async listen(port: number, onConnection: (socket: Socket) => void, options: { paused: boolean }): Promise<Server> {
-    const common: Omit<ListenOptions, 'family' | 'address'> = { ...COMMON, port, paused: options.paused, reusePort: true, transparent: true, backlog: BACKLOG };
+    const common: Omit<ListenOptions, 'family' | 'address'> = {
+      ...COMMON,
+      port,
+      paused: options.paused,
+      reusePort: true,
+      transparent: true,
+      backlog: BACKLOG,
+    };
     let server: Server;
     try {
       server = await listen(this.#netnsFd, { ...common, family: 6, address: '::', v6only: false }, onConnection);
@@ -69,9 +74,8 @@ export class NetnsSockets implements PodSockets {
    */
   async #connectAs(source: string, destination: SocketAddress): Promise<Socket> {
     for (let tries = 0; tries < PORT_TRIES; tries++) {
-      this.#port = this.#port === LAST_PORT ? FIRST_PORT : this.#port + 1;
       try {
-        return await this.#connect(destination, { address: source, port: this.#port });
+        return await this.#connect(destination, { address: source, port: this.#ports.next() });
       } catch (error) {
         const { systemCode, syscall } = systemCause(error);
         const taken = systemCode === 'EADDRINUSE' || (systemCode === 'EADDRNOTAVAIL' && syscall === 'connect');

@@ -60,7 +60,12 @@ async function establish(
         gone.abort(new CulvertError('SYSTEM', 'application closed before the peer was connected'));
       };
       socket.once('close', leave);
-      const key = { sourceIdentity: source.identity, destinationIdentities: [route.workload.identity], destination: route.hop, sourceIp: facts.src.ip };
+      const key = {
+        sourceIdentity: source.identity,
+        destinationIdentities: [route.workload.identity],
+        destination: route.hop,
+        sourceIp: facts.src.ip,
+      };
       const headers = { baggage: baggage(source), forwarded: forwarded(facts.src, facts.service), traceparent: traceparent() };
       const signal = AbortSignal.any([gone.signal, connection.signal]);
       const { stream, peer } = await pool.connect(key, formatAddress(route.target), headers, signal);

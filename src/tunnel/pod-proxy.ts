@@ -51,7 +51,9 @@ export class PodProxy {
     try {
       proxy.#listeners.push(await sockets.listen(HBONE_PORT, (socket) => void proxy.#door.serve(socket), { paused: true }));
       proxy.#listeners.push(await sockets.listen(PLAINTEXT_PORT, (socket) => void servePlain(pod, socket), { paused: false }));
-      proxy.#listeners.push(await sockets.listen(OUTBOUND_PORT, (socket) => void serveOutbound(pod, proxy.#pool, socket), { paused: false }));
+      proxy.#listeners.push(
+        await sockets.listen(OUTBOUND_PORT, (socket) => void serveOutbound(pod, proxy.#pool, socket), { paused: false }),
+      );
       return proxy;
     } catch (error) {
       await proxy.stop();
@@ -89,7 +91,10 @@ export class PodProxy {
     const workload = await state.waitFor(this.info, this.uid, WORKLOAD_TIMEOUT_MS, this.#stopping.signal);
     if (workload !== undefined) return workload;
     const { namespace, name, serviceAccount } = this.info;
-    throw new CulvertError('POD_UNKNOWN', `failed to fetch information about local workload ${namespace}/${name} (${serviceAccount}): not known to the source`);
+    throw new CulvertError(
+      'POD_UNKNOWN',
+      `failed to fetch information about local workload ${namespace}/${name} (${serviceAccount}): not known to the source`,
+    );
   }
 
   /** So that the first connection does not wait for a signature. */

@@ -53,7 +53,12 @@ export class HbonePool {
    * replaced once: the peer has not seen the request then.
    * @throws HBONE_REFUSED, PEER_IDENTITY, SYSTEM
    */
-  async connect(key: PoolKey, authority: string, headers: OutgoingHttpHeaders, signal: AbortSignal): Promise<{ stream: ClientHttp2Stream; peer: string }> {
+  async connect(
+    key: PoolKey,
+    authority: string,
+    headers: OutgoingHttpHeaders,
+    signal: AbortSignal,
+  ): Promise<{ stream: ClientHttp2Stream; peer: string }> {
     const id = keyText(key);
     let fresh = false;
     let repeated = false;

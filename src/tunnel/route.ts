@@ -33,7 +33,9 @@ export function routeOutbound(state: StateSnapshot, source: Workload, destinatio
 }
 
 function routeService(service: Service, dialled: SocketAddress, turns: RoundRobin): Route {
-  const candidates = service.endpoints.filter(({ workload, ports }) => workload.healthy && workload.ips.length > 0 && ports.has(dialled.port));
+  const candidates = service.endpoints.filter(
+    ({ workload, ports }) => workload.healthy && workload.ips.length > 0 && ports.has(dialled.port),
+  );
   const endpoint = turns.choose(`${qualifiedName(service)}:${String(dialled.port)}`, candidates);
   const port = endpoint?.ports.get(dialled.port);
   const ip = endpoint === undefined ? undefined : addressLike(endpoint.workload, dialled.ip);

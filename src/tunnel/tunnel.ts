@@ -57,7 +57,10 @@ export class Tunnel {
       log: options.logger('proxy'),
       turns: new RoundRobin(),
     };
-    this.#workloads = new Workloads((uid, info, netnsFd) => PodProxy.start(env, uid, info, new NetnsSockets(netnsFd, env.log)), options.logger('workloads'));
+    this.#workloads = new Workloads(
+      (uid, info, netnsFd) => PodProxy.start(env, uid, info, new NetnsSockets(netnsFd, env.log)),
+      options.logger('workloads'),
+    );
     this.#zds = new ZdsClient(options.zdsSocket, this.#workloads, options.logger('zds'), options.connectZds);
   }
 

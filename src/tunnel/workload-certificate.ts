@@ -65,7 +65,8 @@ function verifyAnswer(answer: SigningAnswer, identity: string, key: string): X50
   if (identityOf(leaf) !== identity) throw new Error(`it is for ${identityOf(leaf)}`);
   if (!leaf.checkPrivateKey(createPrivateKey(key))) throw new Error('it is not for our key');
   const now = Date.now();
-  if (now < leaf.validFromDate.getTime() || now > leaf.validToDate.getTime()) throw new Error(`it is valid from ${leaf.validFrom} to ${leaf.validTo} only`);
+  if (now < leaf.validFromDate.getTime() || now > leaf.validToDate.getTime())
+    throw new Error(`it is valid from ${leaf.validFrom} to ${leaf.validTo} only`);
   chain.forEach((certificate, index) => {
     const next = chain[index + 1];
     const issuers = next === undefined ? roots : [next, ...roots];

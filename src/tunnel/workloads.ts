@@ -90,7 +90,9 @@ export class Workloads<P extends RunningProxy> {
     clearTimeout(this.#retry);
     await this.#inTurn(async () => {
       for (const uid of [...this.#pending.keys()]) this.#dropPending(uid);
-      await Promise.all([...this.#running.keys()].map((uid) => this.#stop(uid, (proxy) => (deadlineMs > 0 ? proxy.drain(deadlineMs) : proxy.stop()))));
+      await Promise.all(
+        [...this.#running.keys()].map((uid) => this.#stop(uid, (proxy) => (deadlineMs > 0 ? proxy.drain(deadlineMs) : proxy.stop()))),
+      );
     });
   }
 

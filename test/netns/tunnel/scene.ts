@@ -63,7 +63,14 @@ export class TunnelScene {
     this.node = node;
     this.#meshFile = join(node.dir, 'mesh.yaml');
     this.driver = createEbpfDriver({
-      object: bpfObject(), pinDir: `${node.bpffs}/agent`, cgroupRoot: node.cgroupRoot, nodeNetns: node.nodeNetns, instance: 0x7e57n, version: 'test', maxPods: 110, log,
+      object: bpfObject(),
+      pinDir: `${node.bpffs}/agent`,
+      cgroupRoot: node.cgroupRoot,
+      nodeNetns: node.nodeNetns,
+      instance: 0x7e57n,
+      version: 'test',
+      maxPods: 110,
+      log,
     });
     this.driver.trustTunnel(native.cgroupId(node.cgroupPath('tunnel')));
   }
@@ -99,7 +106,11 @@ export class TunnelScene {
   }
 
   logLines(name: string): Record<string, unknown>[] {
-    return readFileSync(this.logFile(name), 'utf8').trim().split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Record<string, unknown>);
+    return readFileSync(this.logFile(name), 'utf8')
+      .trim()
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
   }
 
   /** The mesh as it is now; the services select by the pod's name. */
@@ -112,11 +123,20 @@ export class TunnelScene {
       services: pods.map(({ name }) => ({ name, namespace: 'shop', selector: { app: name }, ports: [{ port: 80, targetPort: 8080 }] })),
     };
     const lab = {
-      pods: Object.fromEntries(pods.map(({ name, ip4, ip6, ipv6, netns }) => [`shop/${name}`, { uid: `uid-${name}`, ips: ipv6 ? [ip4, ip6] : [ip4], netns, phase: 'Running' }])),
+      pods: Object.fromEntries(
+        pods.map(({ name, ip4, ip6, ipv6, netns }) => [
+          `shop/${name}`,
+          { uid: `uid-${name}`, ips: ipv6 ? [ip4, ip6] : [ip4], netns, phase: 'Running' },
+        ]),
+      ),
       services: Object.fromEntries(pods.map(({ name }, index) => [`shop/${name}`, { vips: [`10.99.0.${String(index + 1)}`] }])),
     };
     const annotations = (node: string): object =>
-      Object.fromEntries(pods.filter((pod) => pod.enrolled && pod.node === node).map(({ name }) => [`uid-${name}`, { 'ambient.istio.io/redirection': 'enabled' }]));
+      Object.fromEntries(
+        pods
+          .filter((pod) => pod.enrolled && pod.node === node)
+          .map(({ name }) => [`uid-${name}`, { 'ambient.istio.io/redirection': 'enabled' }]),
+      );
     mkdirSync(`${this.#meshFile}.d`, { recursive: true });
     this.#write(join(`${this.#meshFile}.d`, 'lab.json'), lab);
     for (const node of ['node1', 'node2']) this.#write(join(`${this.#meshFile}.d`, `annotations-${node}.json`), annotations(node));
@@ -131,8 +151,24 @@ export class TunnelScene {
   /** Resolves when the agent's server has its connection. @param memory heap limit, MB */
   async tunnel(name: string, flags: string[] = []): Promise<ChildProcess> {
     const before = this.servers.get(name)!.connections().length;
-    const args = ['--node', name, '--run-dir', this.runDir(name), '--zds-socket', this.zdsSocket(name), '--mesh-file', this.#meshFile, '--ca-dir', join(this.node.dir, 'ca')];
-    const child = this.#spawn('tunnel', this.node.nodeNetns, [MAIN, 'ztunnel', ...args, '--admin-port', '0', '--readiness-port', '0', ...flags], openSync(this.logFile(name), 'a'));
+    const args = [
+      '--node',
+      name,
+      '--run-dir',
+      this.runDir(name),
+      '--zds-socket',
+      this.zdsSocket(name),
+      '--mesh-file',
+      this.#meshFile,
+      '--ca-dir',
+      join(this.node.dir, 'ca'),
+    ];
+    const child = this.#spawn(
+      'tunnel',
+      this.node.nodeNetns,
+      [MAIN, 'ztunnel', ...args, '--admin-port', '0', '--readiness-port', '0', ...flags],
+      openSync(this.logFile(name), 'a'),
+    );
     await eventually(`${name} connects`, () => this.servers.get(name)!.connections().length > before);
     return child;
   }
@@ -140,14 +176,29 @@ export class TunnelScene {
   async pod(name: string, node: string, options: { ipv6?: boolean } = {}): Promise<Pod> {
     const n = this.#pod++;
     const made = await this.node.pod(name, n, options);
-    const pod = { ...made, node, serviceAccount: name, enrolled: false, ipv6: options.ipv6 ?? true, netnsFd: openSync(made.netns, 'r'), cookie: 0n };
+    const pod = {
+      ...made,
+      node,
+      serviceAccount: name,
+      enrolled: false,
+      ipv6: options.ipv6 ?? true,
+      netnsFd: openSync(made.netns, 'r'),
+      cookie: 0n,
+    };
     this.pods.set(name, pod);
     this.writeMesh();
     return pod;
   }
 
   async enrol(pod: Pod): Promise<void> {
-    const target = { uid: `uid-${pod.name}`, namespace: 'shop', name: pod.name, netnsFd: pod.netnsFd, netnsPath: pod.netns, flags: { dns: false, ingressMode: false, markOnly: false } };
+    const target = {
+      uid: `uid-${pod.name}`,
+      namespace: 'shop',
+      name: pod.name,
+      netnsFd: pod.netnsFd,
+      netnsPath: pod.netns,
+      flags: { dns: false, ingressMode: false, markOnly: false },
+    };
     pod.cookie = (await this.driver.prepare(target)).cookie;
     const info = { name: pod.name, namespace: 'shop', serviceAccount: pod.serviceAccount };
     await this.servers.get(pod.node)!.add({ uid: `uid-${pod.name}`, info, netnsFd: pod.netnsFd });
@@ -157,7 +208,13 @@ export class TunnelScene {
     const others = [...this.servers.keys()];
     await eventually('tunnels know', async () => {
       const dumps = await Promise.all(others.map((other) => this.dump(other).catch(() => undefined)));
-      return dumps.every((dump) => dump === undefined || dump.workloads.some((w) => (w as { name: string; protocol: string }).name === pod.name && (w as { protocol: string }).protocol === 'HBONE'));
+      return dumps.every(
+        (dump) =>
+          dump === undefined ||
+          dump.workloads.some(
+            (w) => (w as { name: string; protocol: string }).name === pod.name && (w as { protocol: string }).protocol === 'HBONE',
+          ),
+      );
     });
   }
 
@@ -172,11 +229,14 @@ export class TunnelScene {
 
   dump(name: string): Promise<ConfigDump> {
     return new Promise((resolve, reject) => {
-      const asked = request({ socketPath: join(this.runDir(name), 'ztunnel-admin.sock'), path: '/config_dump', agent: false }, (response) => {
-        let body = '';
-        response.on('data', (chunk: Buffer) => (body += chunk.toString()));
-        response.on('end', () => resolve(JSON.parse(body) as ConfigDump));
-      });
+      const asked = request(
+        { socketPath: join(this.runDir(name), 'ztunnel-admin.sock'), path: '/config_dump', agent: false },
+        (response) => {
+          let body = '';
+          response.on('data', (chunk: Buffer) => (body += chunk.toString()));
+          response.on('end', () => resolve(JSON.parse(body) as ConfigDump));
+        },
+      );
       asked.on('error', reject);
       asked.end();
     });

@@ -2,6 +2,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { native } from '../../../src/sys/native.ts';
 import { PORTS } from './app.ts';
 import { eventually, TunnelScene, type App, type Pod } from './scene.ts';
 
@@ -30,21 +31,41 @@ beforeAll(async () => {
 afterAll(() => scene.close());
 
 const mapped = (ip: string): string => (ip.includes(':') ? ip : `::ffff:${ip}`);
-const residentMb = (child: ChildProcess): number => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${String(child.pid)}/status`, 'utf8'))?.[1]) / 1024;
+const residentMb = (child: ChildProcess): number =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${String(child.pid)}/status`, 'utf8'))?.[1]) / 1024;
 
 describe.each(['ip4', 'ip6'] as const)('%s', (family) => {
   it('goes through HBONE between captured pods; the server sees the client, both logs name both identities', async () => {
-    expect(await onClient.call('echo', { host: web[family], port: PORTS.echo })).toMatchObject({ ok: true, remote: mapped(client[family]) });
-    const identities = { 'src.identity': 'spiffe://cluster.local/ns/shop/sa/client', 'dst.identity': 'spiffe://cluster.local/ns/shop/sa/web' };
-    for (const [name, direction] of [['node1', 'outbound'], ['node2', 'inbound']] as const) {
+    expect(await onClient.call('echo', { host: web[family], port: PORTS.echo })).toMatchObject({
+      ok: true,
+      remote: mapped(client[family]),
+    });
+    const identities = {
+      'src.identity': 'spiffe://cluster.local/ns/shop/sa/client',
+      'dst.identity': 'spiffe://cluster.local/ns/shop/sa/web',
+    };
+    for (const [name, direction] of [
+      ['node1', 'outbound'],
+      ['node2', 'inbound'],
+    ] as const) {
       await eventually(`line in the log of ${name}`, () =>
-        scene.logLines(name).some((line) => line['direction'] === direction && Object.entries(identities).every(([key, value]) => line[key] === value) && String(line['dst.addr']).startsWith(family === 'ip4' ? web.ip4 : `[${web.ip6}]`)),
+        scene
+          .logLines(name)
+          .some(
+            (line) =>
+              line['direction'] === direction &&
+              Object.entries(identities).every(([key, value]) => line[key] === value) &&
+              String(line['dst.addr']).startsWith(family === 'ip4' ? web.ip4 : `[${web.ip6}]`),
+          ),
       );
     }
   });
 
   it('goes plain to and from pods outside the mesh, with addresses kept', async () => {
-    expect(await onClient.call('echo', { host: plain[family], port: PORTS.echo })).toMatchObject({ ok: true, remote: mapped(client[family]) });
+    expect(await onClient.call('echo', { host: plain[family], port: PORTS.echo })).toMatchObject({
+      ok: true,
+      remote: mapped(client[family]),
+    });
     expect(await onPlain.call('echo', { host: web[family], port: PORTS.echo })).toMatchObject({ ok: true, remote: mapped(plain[family]) });
   });
 
@@ -80,7 +101,25 @@ describe('a pod without IPv6', () => {
     await onOld.call('serve', {});
     expect(await onClient.call('echo', { host: old.ip4, port: PORTS.echo })).toMatchObject({ ok: true });
     expect(await onOld.call('echo', { host: web.ip4, port: PORTS.echo })).toMatchObject({ ok: true, remote: mapped(old.ip4) });
-    await eventually('it went through HBONE', () => scene.logLines('node2').some((line) => line['dst.workload'] === 'old' && line['src.identity'] === 'spiffe://cluster.local/ns/shop/sa/client'));
+    await eventually('it went through HBONE', () =>
+      scene
+        .logLines('node2')
+        .some((line) => line['dst.workload'] === 'old' && line['src.identity'] === 'spiffe://cluster.local/ns/shop/sa/client'),
+    );
+  });
+});
+
+describe('a pod that serves many clients', () => {
+  it('keeps its ephemeral ports for its own connections', async () => {
+    const busy = await scene.pod('busy', 'node2');
+    native.netnsRun(busy.netnsFd, [{ op: 'sysctl', path: 'net.ipv4.ip_local_port_range', value: '40000 40029' }]);
+    await scene.enrol(busy);
+    const onBusy = await scene.app(busy);
+    await onBusy.call('serve', {});
+    // the client ends first, so the tunnel's connection to the app stays in TIME_WAIT
+    for (let i = 0; i < 60; i++)
+      expect(await onClient.call('bulk', { host: busy.ip4, port: PORTS.sink, bytes: 1 })).toMatchObject({ ok: true });
+    for (let i = 0; i < 10; i++) expect(await onBusy.call('echo', { host: web.ip4, port: PORTS.echo })).toMatchObject({ ok: true });
   });
 });
 
@@ -118,7 +157,13 @@ describe('what the admin door says', () => {
     const stalled = onClient.call('tail', { host: web.ip4, port: PORTS.stall });
     await eventually('connection listed', async () => {
       const { connections } = await scene.dump('node1');
-      return connections.some(({ pod, direction, peerIdentity, originalDst }) => pod === 'shop/client' && direction === 'outbound' && peerIdentity === 'spiffe://cluster.local/ns/shop/sa/web' && originalDst === `${web.ip4}:${String(PORTS.stall)}`);
+      return connections.some(
+        ({ pod, direction, peerIdentity, originalDst }) =>
+          pod === 'shop/client' &&
+          direction === 'outbound' &&
+          peerIdentity === 'spiffe://cluster.local/ns/shop/sa/web' &&
+          originalDst === `${web.ip4}:${String(PORTS.stall)}`,
+      );
     });
     await stalled;
   });
@@ -133,7 +178,10 @@ describe('life and death', () => {
     old.close();
     expect(await onClient.call('echo', { host: web.ip4, port: PORTS.echo })).toMatchObject({ ok: true });
     await new Promise((resolve) => setTimeout(resolve, 1500));
-    const server = new ZdsServer({ listen: (onConnection) => seqpacketListen(scene.zdsSocket('node2'), 1024, onConnection), log: createLogger('test', 'silent') });
+    const server = new ZdsServer({
+      listen: (onConnection) => seqpacketListen(scene.zdsSocket('node2'), 1024, onConnection),
+      log: createLogger('test', 'silent'),
+    });
     scene.servers.set('node2', server);
     server.provide({ uid: 'uid-web', info: { name: 'web', namespace: 'shop', serviceAccount: 'web' }, netnsFd: web.netnsFd });
     server.open();
@@ -163,7 +211,10 @@ describe('life and death', () => {
   });
 
   it('ends connections and listeners of a pod that leaves', async () => {
-    const open = onClient.call('tail', { host: web.ip4, port: PORTS.stall }).then(({ text }) => text, () => 'failed');
+    const open = onClient.call('tail', { host: web.ip4, port: PORTS.stall }).then(
+      ({ text }) => text,
+      () => 'failed',
+    );
     await eventually('open', async () => (await scene.dump('node1')).connections.length > 0);
     await scene.servers.get('node1')!.del('uid-client');
     expect((await scene.dump('node1')).workloadState).toEqual({});

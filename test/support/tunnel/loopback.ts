@@ -31,7 +31,15 @@ export function collectingLogger(): { log: Logger; lines: LogLine[] } {
 }
 
 export function workload(name: string, ip: string, overrides: Partial<Workload> = {}): Workload {
-  const base = { uid: `uid-${name}`, namespace: 'shop', name, serviceAccount: name, node: 'node1', trustDomain: 'cluster.local', ips: [ip] };
+  const base = {
+    uid: `uid-${name}`,
+    namespace: 'shop',
+    name,
+    serviceAccount: name,
+    node: 'node1',
+    trustDomain: 'cluster.local',
+    ips: [ip],
+  };
   const merged = { ...base, protocol: 'HBONE' as const, healthy: true, hostNetwork: false, ...overrides };
   return { ...merged, identity: overrides.identity ?? spiffeId(merged.trustDomain, merged.namespace, merged.serviceAccount) };
 }
@@ -58,7 +66,13 @@ export class LoopbackSockets implements PodSockets {
     this.connects.push(options);
     const { destination, source } = options;
     return new Promise((resolve, reject) => {
-      const socket = connect({ host: destination.ip, port: destination.port, localAddress: source ?? this.ip, allowHalfOpen: true, noDelay: true });
+      const socket = connect({
+        host: destination.ip,
+        port: destination.port,
+        localAddress: source ?? this.ip,
+        allowHalfOpen: true,
+        noDelay: true,
+      });
       socket.once('error', reject);
       socket.once('connect', () => {
         socket.off('error', reject);
@@ -102,7 +116,12 @@ export class LoopbackMesh {
 
   async serve(one: Workload): Promise<void> {
     const sockets = new LoopbackSockets(one.ips[0]!);
-    const proxy = await PodProxy.start(this.env, one.uid, { name: one.name, namespace: one.namespace, serviceAccount: one.serviceAccount }, sockets);
+    const proxy = await PodProxy.start(
+      this.env,
+      one.uid,
+      { name: one.name, namespace: one.namespace, serviceAccount: one.serviceAccount },
+      sockets,
+    );
     this.pods.set(one.name, { proxy, sockets, workload: one });
   }
 
@@ -111,7 +130,13 @@ export class LoopbackMesh {
     const pod = this.pods.get(name)!;
     pod.sockets.dialled = destination;
     return new Promise((resolve, reject) => {
-      const socket = connect({ host: pod.sockets.ip, port: OUTBOUND_PORT, localAddress: pod.sockets.ip, allowHalfOpen: true, noDelay: true });
+      const socket = connect({
+        host: pod.sockets.ip,
+        port: OUTBOUND_PORT,
+        localAddress: pod.sockets.ip,
+        allowHalfOpen: true,
+        noDelay: true,
+      });
       socket.once('error', reject);
       socket.once('connect', () => {
         socket.off('error', reject);

@@ -21,7 +21,14 @@ describe('addresses', () => {
     expect(familyOf('::1')).toBe(6);
   });
 
-  it.each([['127.0.0.1', true], ['127.9.9.9', true], ['::1', true], ['128.0.0.1', false], ['::', false], ['fd00::1', false]])('loopback %s: %s', (ip, expected) => {
+  it.each([
+    ['127.0.0.1', true],
+    ['127.9.9.9', true],
+    ['::1', true],
+    ['128.0.0.1', false],
+    ['::', false],
+    ['fd00::1', false],
+  ])('loopback %s: %s', (ip, expected) => {
     expect(isLoopback(ip)).toBe(expected);
   });
 });
@@ -35,15 +42,30 @@ describe('authority', () => {
     expect(parseAuthority(text)).toEqual(expected);
   });
 
-  it.each(['', '10.0.0.1', '10.0.0.1:', '10.0.0.1:0', '10.0.0.1:65536', '10.0.0.1:+80', 'fd00::1:80', '[10.0.0.1]:80', '[fd00::1]', 'web:80', '999.0.0.1:80', '10.0.0.1:80 ', 'user@10.0.0.1:80', '[fe80::1%1]:80'])(
-    'refuses "%s"',
-    (text) => {
-      expect(parseAuthority(text)).toBeUndefined();
-    },
-  );
+  it.each([
+    '',
+    '10.0.0.1',
+    '10.0.0.1:',
+    '10.0.0.1:0',
+    '10.0.0.1:65536',
+    '10.0.0.1:+80',
+    'fd00::1:80',
+    '[10.0.0.1]:80',
+    '[fd00::1]',
+    'web:80',
+    '999.0.0.1:80',
+    '10.0.0.1:80 ',
+    'user@10.0.0.1:80',
+    '[fe80::1%1]:80',
+  ])('refuses "%s"', (text) => {
+    expect(parseAuthority(text)).toBeUndefined();
+  });
 
   it('reads back what it writes', () => {
-    const ip = fc.oneof(fc.ipV4(), fc.ipV6()).map((text) => canonicalIp(text)).filter((text) => text !== undefined);
+    const ip = fc
+      .oneof(fc.ipV4(), fc.ipV6())
+      .map((text) => canonicalIp(text))
+      .filter((text) => text !== undefined);
     fc.assert(
       fc.property(ip, fc.integer({ min: 1, max: 65535 }), (address, port) => {
         expect(parseAuthority(formatAddress({ ip: address, port }))).toEqual({ ip: address, port });

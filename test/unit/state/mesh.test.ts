@@ -4,18 +4,42 @@ import { stateOfMesh } from '../../../src/state/mesh.ts';
 import { StateStore } from '../../../src/state/store.ts';
 
 const pod = (name: string, change: Partial<PodRecord> = {}): PodRecord => ({
-  uid: `uid-${name}`, namespace: 'shop', name, node: 'node1', serviceAccount: 'web', labels: { app: 'web' }, annotations: {}, ips: [], hostNetwork: false, phase: 'Running', ...change,
+  uid: `uid-${name}`,
+  namespace: 'shop',
+  name,
+  node: 'node1',
+  serviceAccount: 'web',
+  labels: { app: 'web' },
+  annotations: {},
+  ips: [],
+  hostNetwork: false,
+  phase: 'Running',
+  ...change,
 });
 const service = (change: Partial<ServiceRecord> = {}): ServiceRecord => ({
-  namespace: 'shop', name: 'web', hostname: 'web.shop.svc.cluster.local', selector: { app: 'web' }, vips: ['10.96.0.1'], ports: [{ port: 80, targetPort: 8080 }], ...change,
+  namespace: 'shop',
+  name: 'web',
+  hostname: 'web.shop.svc.cluster.local',
+  selector: { app: 'web' },
+  vips: ['10.96.0.1'],
+  ports: [{ port: 80, targetPort: 8080 }],
+  ...change,
 });
 const mesh = (pods: PodRecord[], services: ServiceRecord[] = []): MeshSnapshot => ({
-  trustDomain: 'cluster.local', namespaces: new Map(), pods: new Map(pods.map((one) => [one.uid, one])), services: new Map(services.map((one) => [`${one.namespace}/${one.name}`, one])),
+  trustDomain: 'cluster.local',
+  namespaces: new Map(),
+  pods: new Map(pods.map((one) => [one.uid, one])),
+  services: new Map(services.map((one) => [`${one.namespace}/${one.name}`, one])),
 });
 
 describe('state of a mesh', () => {
   it('finds workloads by address in any spelling, and knows who is captured', () => {
-    const state = stateOfMesh(mesh([pod('a', { ips: ['10.0.0.1', 'FD00::0:1'], annotations: { 'ambient.istio.io/redirection': 'enabled' } }), pod('b', { ips: ['10.0.0.2'], annotations: { 'ambient.istio.io/redirection': 'pending' } })]));
+    const state = stateOfMesh(
+      mesh([
+        pod('a', { ips: ['10.0.0.1', 'FD00::0:1'], annotations: { 'ambient.istio.io/redirection': 'enabled' } }),
+        pod('b', { ips: ['10.0.0.2'], annotations: { 'ambient.istio.io/redirection': 'pending' } }),
+      ]),
+    );
     expect(state.byIp('fd00::1')).toMatchObject({ name: 'a', protocol: 'HBONE', identity: 'spiffe://cluster.local/ns/shop/sa/web' });
     expect(state.byIp('10.0.0.2')?.protocol).toBe('TCP');
     expect(state.byIp('10.0.0.3')).toBeUndefined();
@@ -29,7 +53,11 @@ describe('state of a mesh', () => {
 
   it('never lets a host-network pod hide the owner of an address', () => {
     const host = pod('host', { ips: ['10.0.0.1'], hostNetwork: true });
-    for (const pods of [[host, pod('own', { ips: ['10.0.0.1'] })], [pod('own', { ips: ['10.0.0.1'] }), host]]) expect(stateOfMesh(mesh(pods)).byIp('10.0.0.1')?.name).toBe('own');
+    for (const pods of [
+      [host, pod('own', { ips: ['10.0.0.1'] })],
+      [pod('own', { ips: ['10.0.0.1'] }), host],
+    ])
+      expect(stateOfMesh(mesh(pods)).byIp('10.0.0.1')?.name).toBe('own');
   });
 
   it('selects endpoints in the namespace of the service only; an empty selector selects nobody', () => {

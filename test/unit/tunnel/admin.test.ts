@@ -61,12 +61,25 @@ describe('config dump', () => {
     await new Promise((resolve) => socket.once('data', resolve));
     const workloads = new Workloads<PodProxy>((_uid, info) => Promise.resolve(mesh.pods.get(info.name)!.proxy), mesh.other.log);
     const { openSync } = await import('node:fs');
-    for (const name of ['client', 'web']) await workloads.handle({ kind: 'add', uid: `uid-${name}`, workload: { name, namespace: 'shop', serviceAccount: name } }, openSync('/dev/null', 'r'));
+    for (const name of ['client', 'web'])
+      await workloads.handle(
+        { kind: 'add', uid: `uid-${name}`, workload: { name, namespace: 'shop', serviceAccount: name } },
+        openSync('/dev/null', 'r'),
+      );
     const dump = configDump({ node: 'node1', version: '1' }, mesh.store.current, mesh.env.certificates, workloads);
     const common = { protocol: 'HBONE', originalDst: '127.74.2.1:8080', bytesIn: 4, bytesOut: 4 };
-    expect(dump.workloadState['uid-client']?.connections).toMatchObject({ inbound: [], outbound: [{ ...common, actualDst: '127.74.2.1:15008', peerIdentity: 'spiffe://cluster.local/ns/shop/sa/web' }] });
-    expect(dump.workloadState['uid-web']?.connections).toMatchObject({ outbound: [], inbound: [{ ...common, actualDst: '127.74.2.1:8080', peerIdentity: 'spiffe://cluster.local/ns/shop/sa/client' }] });
-    expect(dump.connections.map(({ node, pod, direction }) => [node, pod, direction])).toEqual([['node1', 'shop/client', 'outbound'], ['node1', 'shop/web', 'inbound']]);
+    expect(dump.workloadState['uid-client']?.connections).toMatchObject({
+      inbound: [],
+      outbound: [{ ...common, actualDst: '127.74.2.1:15008', peerIdentity: 'spiffe://cluster.local/ns/shop/sa/web' }],
+    });
+    expect(dump.workloadState['uid-web']?.connections).toMatchObject({
+      outbound: [],
+      inbound: [{ ...common, actualDst: '127.74.2.1:8080', peerIdentity: 'spiffe://cluster.local/ns/shop/sa/client' }],
+    });
+    expect(dump.connections.map(({ node, pod, direction }) => [node, pod, direction])).toEqual([
+      ['node1', 'shop/client', 'outbound'],
+      ['node1', 'shop/web', 'inbound'],
+    ]);
     expect(dump.certificates[0]).toMatchObject({ state: 'Available', node: 'node1', serial: expect.any(String) as string });
     await workloads.close(0);
     await eventually(() => dump.connections.length === 2 && mesh.pods.get('web')!.proxy.connections.list().length === 0);

@@ -15,10 +15,18 @@ const clients: (string | undefined)[] = [];
 beforeAll(async () => {
   const web = workload('web', WEB);
   const ports = new Map([[80, 8080]]);
-  const service = { namespace: 'shop', name: 'web', hostname: 'web.shop.svc.cluster.local', vips: ['127.77.9.9'], ports, endpoints: [{ workload: web, ports }] };
+  const service = {
+    namespace: 'shop',
+    name: 'web',
+    hostname: 'web.shop.svc.cluster.local',
+    vips: ['127.77.9.9'],
+    ports,
+    endpoints: [{ workload: web, ports }],
+  };
   const empty = { namespace: 'shop', name: 'none', hostname: 'none.shop.svc.cluster.local', vips: ['127.77.9.8'], ports, endpoints: [] };
   mesh = await LoopbackMesh.create([workload('client', CLIENT), web], [service, empty]);
-  const app = (ip: string, port: number, serve: (socket: Socket) => void): Promise<unknown> => listenApp(ip, port, serve).then((server) => apps.push(server));
+  const app = (ip: string, port: number, serve: (socket: Socket) => void): Promise<unknown> =>
+    listenApp(ip, port, serve).then((server) => apps.push(server));
   await app(WEB, 8080, (socket) => {
     seen.push(socket);
     clients.push(socket.remoteAddress);
@@ -53,9 +61,24 @@ describe('through HBONE', () => {
       const complete = mesh.access.lines.filter(({ message }) => message === 'connection complete');
       return complete.length === 2 && complete;
     });
-    const identities = { 'src.identity': 'spiffe://cluster.local/ns/shop/sa/client', 'dst.identity': 'spiffe://cluster.local/ns/shop/sa/web' };
-    const names = { 'src.workload': 'client', 'src.namespace': 'shop', 'dst.workload': 'web', 'dst.namespace': 'shop', 'dst.addr': `${WEB}:15008`, 'dst.hbone_addr': `${WEB}:8080` };
-    expect(lines.find(({ direction }) => direction === 'outbound')).toMatchObject({ ...identities, ...names, bytes_sent: 5, bytes_recv: 5 });
+    const identities = {
+      'src.identity': 'spiffe://cluster.local/ns/shop/sa/client',
+      'dst.identity': 'spiffe://cluster.local/ns/shop/sa/web',
+    };
+    const names = {
+      'src.workload': 'client',
+      'src.namespace': 'shop',
+      'dst.workload': 'web',
+      'dst.namespace': 'shop',
+      'dst.addr': `${WEB}:15008`,
+      'dst.hbone_addr': `${WEB}:8080`,
+    };
+    expect(lines.find(({ direction }) => direction === 'outbound')).toMatchObject({
+      ...identities,
+      ...names,
+      bytes_sent: 5,
+      bytes_recv: 5,
+    });
     expect(lines.find(({ direction }) => direction === 'inbound')).toMatchObject({ ...identities, ...names, bytes_sent: 5, bytes_recv: 5 });
     for (const line of lines) expect(line).not.toHaveProperty('error');
   });
@@ -65,7 +88,12 @@ describe('through HBONE', () => {
     const socket = await mesh.dial('client', target(80, '127.77.9.9'));
     socket.end('x');
     expect(await readAll(socket)).toBe('x');
-    await eventually(() => mesh.access.lines.filter((line) => line['dst.service'] === 'web.shop.svc.cluster.local' && line['message'] === 'connection complete').length === 2);
+    await eventually(
+      () =>
+        mesh.access.lines.filter(
+          (line) => line['dst.service'] === 'web.shop.svc.cluster.local' && line['message'] === 'connection complete',
+        ).length === 2,
+    );
   });
 
   it('lets the server speak first', async () => {

@@ -49,13 +49,20 @@ describe('local CA', () => {
   });
 
   it('says what is wrong with its directory', async () => {
-    await expect(new LocalCaIssuer('/nonexistent').sign({ identity: WEB, csr: '', lifetimeMs: 1 })).rejects.toMatchObject({ code: 'CERTIFICATE', systemCode: 'ENOENT' });
+    await expect(new LocalCaIssuer('/nonexistent').sign({ identity: WEB, csr: '', lifetimeMs: 1 })).rejects.toMatchObject({
+      code: 'CERTIFICATE',
+      systemCode: 'ENOENT',
+    });
   });
 });
 
 describe('answers of an issuer', () => {
   it.each([
-    ['for somebody else', (request: SigningRequest) => issuer.sign({ ...request, identity: 'spiffe://cluster.local/ns/shop/sa/other' }), /it is for/],
+    [
+      'for somebody else',
+      (request: SigningRequest) => issuer.sign({ ...request, identity: 'spiffe://cluster.local/ns/shop/sa/other' }),
+      /it is for/,
+    ],
     ['for another key', async () => ({ ...(await obtainCertificate(issuer, WEB, 60_000)) }), /not for our key/],
     ['of an unknown root', async (request: SigningRequest) => ({ ...(await issuer.sign(request)), roots: [] }), /signed by nobody/],
     ['without a certificate', () => Promise.resolve({ chain: [], roots: [] }), /no certificate/],
@@ -107,7 +114,14 @@ describe('certificates of a node', () => {
 describe('identities', () => {
   it('are of one shape', () => {
     expect(parseIdentity(WEB)).toEqual({ trustDomain: 'cluster.local', namespace: 'shop', serviceAccount: 'web' });
-    for (const bad of ['', 'spiffe://cluster.local', 'https://cluster.local/ns/a/sa/b', 'spiffe://cluster.local/ns/a/sa/b/c', 'spiffe:///ns/a/sa/b']) expect(parseIdentity(bad)).toBeUndefined();
+    for (const bad of [
+      '',
+      'spiffe://cluster.local',
+      'https://cluster.local/ns/a/sa/b',
+      'spiffe://cluster.local/ns/a/sa/b/c',
+      'spiffe:///ns/a/sa/b',
+    ])
+      expect(parseIdentity(bad)).toBeUndefined();
   });
 
   it('are checked by each side in its way', async () => {
@@ -116,7 +130,9 @@ describe('identities', () => {
     expect(requireTrustDomain(leaf, 'cluster.local')).toBe(WEB);
     expect(() => requireTrustDomain(leaf, 'other.local')).toThrow('ours is other.local');
     expect(requireIdentity(leaf, ['x', WEB])).toBe(WEB);
-    expect(() => requireIdentity(leaf, ['spiffe://cluster.local/ns/shop/sa/other'])).toThrow('expected spiffe://cluster.local/ns/shop/sa/other');
+    expect(() => requireIdentity(leaf, ['spiffe://cluster.local/ns/shop/sa/other'])).toThrow(
+      'expected spiffe://cluster.local/ns/shop/sa/other',
+    );
     expect(() => requireIdentity(new X509Certificate(chain[0]!), [])).toThrow();
   });
 });

@@ -26,8 +26,12 @@ beforeEach(() => {
   mesh.access.lines.length = 0;
 });
 
-const certificate = (identity: string, lifetimeMs = 3600_000, ca = mesh.caDir) => obtainCertificate(new LocalCaIssuer(ca), identity, lifetimeMs);
-const refusal = (): Promise<string> => eventually(() => mesh.access.lines.find(({ message, error }) => message === 'connection failed' && error !== undefined)).then(({ error }) => String(error));
+const certificate = (identity: string, lifetimeMs = 3600_000, ca = mesh.caDir) =>
+  obtainCertificate(new LocalCaIssuer(ca), identity, lifetimeMs);
+const refusal = (): Promise<string> =>
+  eventually(() => mesh.access.lines.find(({ message, error }) => message === 'connection failed' && error !== undefined)).then(
+    ({ error }) => String(error),
+  );
 
 /** Closed by the server, one way or another. */
 function tlsUntilClosed(options: { secureContext?: SecureContext; ALPNProtocols?: string[] }): Promise<void> {

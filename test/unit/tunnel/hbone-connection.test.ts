@@ -65,7 +65,11 @@ async function open(expected = [WEB]): Promise<HboneConnection> {
 describe('on the wire', () => {
   it('is TLS 1.3 with h2, without SNI, and a CONNECT of method and authority with three headers', async () => {
     const connection = await open();
-    const headers = { baggage: baggage(workload('client', '10.0.0.1')), forwarded: forwarded({ ip: 'fd00::1', port: 5 }, 'web.shop.svc'), traceparent: traceparent() };
+    const headers = {
+      baggage: baggage(workload('client', '10.0.0.1')),
+      forwarded: forwarded({ ip: 'fd00::1', port: 5 }, 'web.shop.svc'),
+      traceparent: traceparent(),
+    };
     await connection.connect('10.0.0.2:8080', headers, never);
     expect(secured[0]).toMatchObject({ alpnProtocol: 'h2', servername: false });
     expect(secured[0]?.getProtocol()).toBe('TLSv1.3');
@@ -97,7 +101,11 @@ describe('the peer', () => {
   it('may refuse a stream with a status', async () => {
     serve = (stream) => stream.respond({ ':status': 401 }, { endStream: true });
     const connection = await open();
-    await expect(connection.connect('10.0.0.2:1', {}, never)).rejects.toMatchObject({ code: 'HBONE_REFUSED', retryable: false, message: expect.stringContaining('401') as string });
+    await expect(connection.connect('10.0.0.2:1', {}, never)).rejects.toMatchObject({
+      code: 'HBONE_REFUSED',
+      retryable: false,
+      message: expect.stringContaining('401') as string,
+    });
     expect(connection.available).toBe(true);
     connection.destroy();
   });

@@ -3,7 +3,12 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { CulvertError } from '../../../src/base/errors.ts';
 import { HbonePool, type OpenConnection, type PooledConnection, type PoolKey } from '../../../src/tunnel/pool.ts';
 
-const key: PoolKey = { sourceIdentity: 'a', destinationIdentities: ['b'], destination: { ip: '10.0.0.1', port: 15008 }, sourceIp: '10.0.0.2' };
+const key: PoolKey = {
+  sourceIdentity: 'a',
+  destinationIdentities: ['b'],
+  destination: { ip: '10.0.0.1', port: 15008 },
+  sourceIp: '10.0.0.2',
+};
 /** the pool only hands it on */
 const STREAM = JSON.parse('{}') as ClientHttp2Stream;
 const never = new AbortController().signal;
@@ -89,7 +94,13 @@ describe('HBONE pool', () => {
 
   it('never shares between identities, addresses or clients', async () => {
     const pool = new HbonePool(open);
-    for (const change of [{}, { sourceIdentity: 'x' }, { destinationIdentities: ['y'] }, { sourceIp: '10.0.0.3' }, { destination: { ip: '10.0.0.9', port: 15008 } }]) {
+    for (const change of [
+      {},
+      { sourceIdentity: 'x' },
+      { destinationIdentities: ['y'] },
+      { sourceIp: '10.0.0.3' },
+      { destination: { ip: '10.0.0.9', port: 15008 } },
+    ]) {
       await settle(connect(pool, { ...key, ...change }));
     }
     expect(opened).toHaveLength(5);

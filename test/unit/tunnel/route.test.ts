@@ -11,13 +11,25 @@ const web2 = workload('web-2', '10.0.0.3', { protocol: 'TCP' });
 const sick = workload('web-3', '10.0.0.4', { healthy: false });
 const ports = new Map([[80, 8080]]);
 const service = (workloads: Workload[], change: Partial<Service> = {}): Service => ({
-  namespace: 'shop', name: 'web', hostname: 'web.shop.svc.cluster.local', vips: ['10.96.0.1', 'fd00:96::1'], ports, endpoints: workloads.map((one) => ({ workload: one, ports })), ...change,
+  namespace: 'shop',
+  name: 'web',
+  hostname: 'web.shop.svc.cluster.local',
+  vips: ['10.96.0.1', 'fd00:96::1'],
+  ports,
+  endpoints: workloads.map((one) => ({ workload: one, ports })),
+  ...change,
 });
-const route = (services: Service[], ip: string, port: number, turns = new RoundRobin()) => routeOutbound(new StateSnapshot('cluster.local', [client, web1, web2, sick], services), client, { ip, port }, turns);
+const route = (services: Service[], ip: string, port: number, turns = new RoundRobin()) =>
+  routeOutbound(new StateSnapshot('cluster.local', [client, web1, web2, sick], services), client, { ip, port }, turns);
 
 describe('outbound route', () => {
   it('sends what a captured workload gets through HBONE', () => {
-    expect(route([], '10.0.0.2', 8080)).toMatchObject({ kind: 'hbone', hop: { ip: '10.0.0.2', port: 15008 }, target: { ip: '10.0.0.2', port: 8080 }, service: undefined });
+    expect(route([], '10.0.0.2', 8080)).toMatchObject({
+      kind: 'hbone',
+      hop: { ip: '10.0.0.2', port: 15008 },
+      target: { ip: '10.0.0.2', port: 8080 },
+      service: undefined,
+    });
     expect(route([], 'fd00::2', 8080)).toMatchObject({ kind: 'hbone', hop: { ip: 'fd00::2', port: 15008 } });
   });
 
@@ -50,7 +62,13 @@ describe('outbound route', () => {
 });
 
 describe('recursive calls', () => {
-  it.each([['127.0.0.1', 15001, true], ['::1', 15008, true], ['127.0.0.1', 15053, false], ['10.0.0.1', 15001, false], ['127.0.0.1', 80, false]])('%s:%d is %s', (ip, port, expected) => {
+  it.each([
+    ['127.0.0.1', 15001, true],
+    ['::1', 15008, true],
+    ['127.0.0.1', 15053, false],
+    ['10.0.0.1', 15001, false],
+    ['127.0.0.1', 80, false],
+  ])('%s:%d is %s', (ip, port, expected) => {
     expect(isRecursiveOutbound({ ip, port })).toBe(expected);
   });
 });

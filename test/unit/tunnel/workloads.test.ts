@@ -53,7 +53,11 @@ function subject(fails: () => boolean = () => false, retryMs?: number) {
 }
 
 const add = (uid: string): ZdsRequest => ({ kind: 'add', uid, workload: { name: uid, namespace: 'ns', serviceAccount: 'sa' } });
-const uids = (workloads: Workloads<Proxy>): string[] => workloads.running().map(({ uid }) => uid).sort();
+const uids = (workloads: Workloads<Proxy>): string[] =>
+  workloads
+    .running()
+    .map(({ uid }) => uid)
+    .sort();
 
 describe('ZDS rules', () => {
   it('does nothing for the same uid in the same netns, and moves to another netns', async () => {
@@ -136,7 +140,10 @@ describe('ZDS rules', () => {
           switch (one.do) {
             case 'add': {
               fails = one.fails;
-              const result = await workloads.handle(add(one.uid), netns(one.netns)).then(() => 'ack', () => 'nack');
+              const result = await workloads.handle(add(one.uid), netns(one.netns)).then(
+                () => 'ack',
+                () => 'nack',
+              );
               mentioned?.add(one.uid);
               if (running.get(one.uid) === one.netns) {
                 expect(result).toBe('ack');
@@ -150,7 +157,10 @@ describe('ZDS rules', () => {
               break;
             }
             case 'keep': {
-              const result = await workloads.handle({ kind: 'keep', uid: one.uid }).then(() => 'ack', (error: unknown) => (isCulvert(error, 'ZDS_PROTOCOL') ? 'protocol' : 'nack'));
+              const result = await workloads.handle({ kind: 'keep', uid: one.uid }).then(
+                () => 'ack',
+                (error: unknown) => (isCulvert(error, 'ZDS_PROTOCOL') ? 'protocol' : 'nack'),
+              );
               expect(result).toBe(mentioned === undefined ? 'protocol' : 'ack');
               mentioned?.add(one.uid);
               break;
