@@ -1,6 +1,8 @@
 /** Runs one ring of tests in vitest and turns what its reporter says on file descriptor 3 into an outcome. */
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { progress, type Outcome } from './outcome.ts';
@@ -24,10 +26,12 @@ export async function runRing(ring: Ring): Promise<Outcome> {
   mkdirSync('build/test', { recursive: true });
   const path = `build/test/${ring}.log`;
   const log = openSync(path, 'w');
+  // One temporary directory for the ring, so that no test has to remember to remove its own.
+  const temporary = mkdtempSync(join(tmpdir(), 'cvt-'));
   const child = spawn(
     process.execPath,
     ['node_modules/vitest/vitest.mjs', 'run', '--project', ring, '--reporter', './scripts/test/reporter.ts', '--passWithNoTests'],
-    { stdio: ['ignore', log, log, 'pipe'] },
+    { stdio: ['ignore', log, log, 'pipe'], env: { ...process.env, TMPDIR: temporary } },
   );
   closeSync(log);
   const exited = new Promise<number | null>((resolve) =>
@@ -60,6 +64,7 @@ export async function runRing(ring: Ring): Promise<Outcome> {
   }
   const code = await exited;
   clearTimeout(limit);
+  rmSync(temporary, { recursive: true, force: true });
 
   const tail = (): string => readFileSync(path, 'utf8').split('\n').slice(-LOG_TAIL).join('\n').trim();
   if (run.late) outcome.failures.push({ title: `ring ${ring}`, detail: `not done after ${String(LIMIT_SECONDS[ring])} s\n${tail()}` });
