@@ -5,6 +5,7 @@ import { execInPod, placeOf } from '../lab/exec.ts';
 import { labelInLab, parseChange } from '../lab/label.ts';
 import { logFiles, readLog } from '../lab/logs.ts';
 import { LabPaths } from '../lab/paths.ts';
+import { requireRoot } from '../lab/root.ts';
 import { statusOf, type LabStatus } from '../lab/status.ts';
 import { defaultTopology, parseTopology, readTopology } from '../lab/topology.ts';
 import { bringUp } from '../lab/up.ts';
@@ -31,6 +32,7 @@ export async function up(cli: Cli, flags: UpFlags): Promise<void> {
 }
 
 export async function down(cli: Cli, flags: DownFlags): Promise<void> {
+  requireRoot('take lab down');
   const labs = (flags.all === true ? findLabs() : [flags.name]).map((name) => new LabPaths(name));
   if (labs.length === 0) cli.io.err('there was no lab\n');
   for (const lab of labs) {
@@ -66,6 +68,7 @@ function statusTable(labs: LabStatus[]): Table {
 }
 
 export async function exec(cli: Cli, pod: string, command: string[], flags: Named): Promise<void> {
+  requireRoot('run a program in a pod');
   cli.exit.code = await execInPod(placeOf(existing(flags.name), pod), command[0] === '--' ? command.slice(1) : command);
 }
 

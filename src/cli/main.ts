@@ -28,6 +28,7 @@ const processIo: CliIo = {
 /** @returns the exit code */
 export async function runCli(args: string[], io: CliIo = processIo): Promise<number> {
   const cli: Cli = { io, exit: { code: 0 } };
+  if (io === processIo) endWithReader();
   try {
     await program(cli).parseAsync(args, { from: 'user' });
     return cli.exit.code;
@@ -36,6 +37,14 @@ export async function runCli(args: string[], io: CliIo = processIo): Promise<num
     io.err(`culvert: ${describe(error)}\n`);
     return error instanceof CulvertError ? error.exit : 1;
   }
+}
+
+/** `culvert pods | head`: nobody reads on, and that is no failure. */
+function endWithReader(): void {
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
 }
 
 export function program(cli: Cli): Command {

@@ -1,5 +1,5 @@
 /** Builds a lab: namespaces and wires, agents and tunnels, then all pods side by side through the CNI chain. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CulvertError } from '../base/errors.ts';
 import { createLocalCa } from '../tunnel/local-ca.ts';
@@ -13,6 +13,7 @@ import { serviceAddresses } from './network/addresses.ts';
 import { buildFabric } from './network/fabric.ts';
 import type { LabPaths } from './paths.ts';
 import { startPod } from './pods.ts';
+import { requireRoot } from './root.ts';
 import { settle } from './settled.ts';
 import { writeState } from './state.ts';
 import { podKey, type Topology } from './topology.ts';
@@ -27,7 +28,8 @@ export interface UpOptions {
 /** A failure takes down what was built. @throws CulvertError LAB, NOT_ROOT */
 export async function bringUp(lab: LabPaths, yaml: string, topology: Topology, options: UpOptions = {}): Promise<void> {
   const say = options.progress ?? ((): void => undefined);
-  requireRoot();
+  requireRoot('start lab');
+  cgroupRoot();
   if (isUp(lab))
     throw new CulvertError(
       'LAB',
@@ -80,11 +82,4 @@ function prepareNode(lab: LabPaths, name: string, index: number, mesh: boolean):
 async function mountBpffs(lab: LabPaths): Promise<void> {
   mkdirSync(lab.bpffs, { recursive: true });
   await must(['mount', '-t', 'bpf', `culvert-lab-${lab.name}`, lab.bpffs]);
-}
-
-function requireRoot(): void {
-  if (process.geteuid?.() !== 0)
-    throw new CulvertError('NOT_ROOT', 'start lab: it needs root for network namespaces, BPF and cgroups; run it with sudo');
-  cgroupRoot();
-  if (!existsSync('/proc/self/ns/net')) throw new CulvertError('KERNEL_UNSUPPORTED', 'start lab: this kernel has no network namespaces');
 }

@@ -79,7 +79,9 @@ export async function runDemo(name: string, write: (text: string) => void): Prom
   } finally {
     scene?.close();
     await takeDown(lab);
-    write(`${failures === 0 ? 'every proof holds' : `${failures} proofs do not hold`}; ${seconds(started)} in all\n`);
+    write(
+      `${failures === 0 ? 'every proof holds' : `${failures} ${failures === 1 ? 'proof does' : 'proofs do'} not hold`}; ${seconds(started)} in all\n`,
+    );
   }
 }
 
