@@ -16,17 +16,17 @@ interface Executable {
   /** Source of the entry module, resolved from the top of the tree. */
   entry: string;
   /** Asset name → file, read at run time through node:sea. */
-  assets: () => Record<string, string>;
+  assets: Record<string, string>;
 }
 
 const EXECUTABLES: Readonly<Record<string, Executable>> = {
   culvert: {
     entry: `import './src/main.ts';`,
-    assets: () => ({ 'culvert.node': strippedAddon(), 'culvert.bpf.o': 'build/bpf/culvert.bpf.o' }),
+    assets: { 'culvert.node': 'build/addon/culvert.node', 'culvert.bpf.o': 'build/bpf/culvert.bpf.o' },
   },
   'culvert-cni': {
     entry: `import { runPlugin } from './src/cni/main.ts'; void runPlugin().then((code) => { process.exitCode = code; });`,
-    assets: () => ({}),
+    assets: {},
   },
 };
 
@@ -50,15 +50,8 @@ async function bundle(name: string, entry: string): Promise<string> {
   return file;
 }
 
-/** The addon without its debug information, a tenth of the size: it is hashed at every start and unpacked at the first. */
-function strippedAddon(): string {
-  const file = `${OUT}/culvert.node`;
-  execFileSync('strip', ['--strip-debug', '-o', file, 'build/addon/culvert.node'], { stdio: 'pipe' });
-  return file;
-}
-
 /** Replaces build/NAME only when the new one is complete, so that a running copy and an interrupted build do no harm. */
-async function seal(name: string, main: string, assets: Record<string, string>): Promise<void> {
+async function seal(name: string, main: string, assets: Executable['assets']): Promise<void> {
   const blob = `${OUT}/${name}.blob`;
   const config = `${OUT}/${name}.json`;
   writeFileSync(config, JSON.stringify({ main, output: blob, disableExperimentalSEAWarning: true, useCodeCache: true, assets }));
@@ -79,4 +72,4 @@ if (executable === undefined) throw new Error(`no executable is called '${name}'
 // postject's ELF library complains harmlessly about sections of Node's own.
 if (!verbose) console.warn = (): void => undefined;
 mkdirSync(OUT, { recursive: true });
-await seal(name, await bundle(name, executable.entry), executable.assets());
+await seal(name, await bundle(name, executable.entry), executable.assets);
