@@ -90,7 +90,14 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
   const source = createFileSource({ meshFile: config.meshFile, node: config.node });
   const tunnels = new TrustedTunnels({ driver, cgroupId: (path) => native.cgroupId(path), log: log.child({ part: 'tunnels' }) });
   const annotate: Source['annotate'] = (pod, key, value) => source.annotate(pod, key, value);
-  const steps = new Steps({ driver, zds, annotate, graceCapMs: config.graceCapMs, log: log.child({ part: 'enrol' }) });
+  const steps = new Steps({
+    driver,
+    zds,
+    annotate,
+    graceCapMs: config.graceCapMs,
+    leaveDeadlineMs: config.leaveDeadlineMs,
+    log: log.child({ part: 'enrol' }),
+  });
   const reconciler = new Reconciler({
     node: config.node,
     driver,

@@ -23,6 +23,12 @@ export const agentConfigSchema = z
       .default([])
       .describe("the mesh's own pods: the plugin lets them pass while the agent is away"),
     graceCapMs: z.int().min(0).max(60_000).default(10_000).describe('longest wait for peers when a running pod leaves'),
+    leaveDeadlineMs: z
+      .int()
+      .min(0)
+      .max(3_600_000)
+      .default(60_000)
+      .describe('how long open connections of a running pod that leaves may go on before the tunnel ends them'),
     logLevel: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])
       .default('info')

@@ -34,6 +34,10 @@ export interface StepsOptions {
   graceCapMs: number;
   /** how long 15008 must stay without a new connection for the grace to end; ms, default 1000 */
   graceQuietMs?: number;
+  /** how long the captured connections of a pod that leaves may go on before the tunnel ends them; ms, default 0 */
+  leaveDeadlineMs?: number;
+  /** between two questions after them, each a walk over the netns' sockets; ms, default 500 */
+  drainPollMs?: number;
   /** how long captured connections may take to end after the tunnel let go of them; ms, default 3000 */
   removeDeadlineMs?: number;
 }
@@ -124,9 +128,22 @@ export class Steps {
     return this.#o.driver.listeners(cookie).some((listener) => listener.port === OUTBOUND_PORT && listener.alive);
   }
 
-  /** Peers send HBONE until they have seen the annotation go: as long as new ones arrive, somebody has not. */
+  /** Who is still on the way gets through, and what is open may end by itself. */
   async #grace(pod: Subject, signal: AbortSignal): Promise<void> {
-    if (pod.cookie === undefined || pod.deleted) return;
+    if (pod.deleted) return;
+    const deadline = performance.now() + (this.#o.leaveDeadlineMs ?? 0);
+    await this.#quiet(pod, signal);
+    while (!signal.aborted && performance.now() < deadline && this.#captured(pod) > 0) await pause(this.#o.drainPollMs ?? 500, signal);
+  }
+
+  #captured(pod: Subject): number {
+    if (pod.netns === undefined || pod.netns.gone()) return 0;
+    return this.#o.driver.captured(pod.netns.fd);
+  }
+
+  /** Peers send HBONE until they have seen the annotation go: as long as new ones arrive, somebody has not. */
+  async #quiet(pod: Subject, signal: AbortSignal): Promise<void> {
+    if (pod.cookie === undefined) return;
     const quietMs = this.#o.graceQuietMs ?? 1000;
     const end = performance.now() + this.#o.graceCapMs;
     let count = this.#o.driver.hboneAccepted(pod.cookie);

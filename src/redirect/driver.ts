@@ -81,6 +81,8 @@ export interface RedirectDriver {
   adoptListeners(cookie: bigint, pid: number): number;
   /** Number of new 15008 connections handed over so far: the drain's grace waits for it to stand still. */
   hboneAccepted(cookie: bigint): number;
+  /** Open connections of this netns that take the tunnel, both ends' sockets counted: a pod that leaves waits for them to end. */
+  captured(netnsFd: number): number;
   listeners(cookie: bigint): { port: number; alive: boolean }[];
   counters(cookie: bigint): PodCounters;
   /** The tunnel's proof of identity: its cgroup v2 id, written before the first ZDS add, kept while it drains. */

@@ -91,7 +91,17 @@ export class World {
         },
       };
     };
-    const steps = new Steps({ driver, zds, annotate, log, graceCapMs: 60, graceQuietMs: 20, removeDeadlineMs: 50 });
+    const steps = new Steps({
+      driver,
+      zds,
+      annotate,
+      log,
+      graceCapMs: 60,
+      graceQuietMs: 20,
+      leaveDeadlineMs: 400,
+      drainPollMs: 20,
+      removeDeadlineMs: 50,
+    });
     this.reconciler = new Reconciler({
       node: 'node1',
       driver,

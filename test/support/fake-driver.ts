@@ -62,6 +62,14 @@ export class FakeDriver implements RedirectDriver {
   hboneAccepted(cookie: bigint): number {
     return this.hbone.get(cookie) ?? 0;
   }
+  /** open connections that leaving waits for */
+  open = 0;
+  /** how often */
+  asked = 0;
+  captured(): number {
+    this.asked++;
+    return this.open;
+  }
   listeners(cookie: bigint): { port: number; alive: boolean }[] {
     return (this.listening.get(cookie) ?? []).map((port) => ({ port, alive: true }));
   }

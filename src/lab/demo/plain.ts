@@ -1,4 +1,5 @@
 /** Proofs: who is outside the mesh is still talked to, in plaintext; and labels move pods in and out without cutting anything. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { PodStatus } from '../../agent/api.ts';
 import { echoPorts } from '../echo.ts';
 import { labelInLab } from '../label.ts';
@@ -28,6 +29,8 @@ export async function notEnrolledToEnrolled(scene: Scene): Promise<string> {
 
 /** Opened before the label goes, used after it. */
 const KEPT = 'kept';
+/** Longer than any grace for peers: what ends the connection then is its application. */
+const HOLD_MS = 2500;
 
 export async function labelOff(scene: Scene): Promise<string> {
   await scene.client.must({ op: 'open', id: KEPT, host: scene.ip('shop/web-2'), port: echoPorts.bytes });
@@ -38,10 +41,11 @@ export async function labelOff(scene: Scene): Promise<string> {
   await settle(scene.lab, () => false, { draining: true });
   const ms = performance.now() - started;
   const plain = await readable(scene, scene.client, 'shop/web-2');
+  await delay(HOLD_MS);
   const rounds = await talking.stop();
   await scene.client.must({ op: 'close', id: KEPT });
   await settle(scene.lab, () => false);
-  return `new ones direct after ${ms.toFixed(0)} ms: ${plain}; ${rounds} rounds on the open one before and after`;
+  return `new ones direct after ${ms.toFixed(0)} ms: ${plain}; ${rounds} rounds on the open one, which went on for ${HOLD_MS / 1000} s more until its client closed it`;
 }
 
 export async function labelOnAgain(scene: Scene): Promise<string> {

@@ -3,11 +3,12 @@ import { CulvertError, describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { countersOf, podState, REASON, totalOf, type Pod } from '../../maps/index.ts';
 import { native } from '../../sys/native.ts';
+import { Netns } from '../../sys/netns.ts';
 import type { DatapathEvent, EnrolledNetns, PodCounters, PodTarget, RedirectDriver } from '../driver.ts';
 import { openEvents, type EventStream } from './events.ts';
 import type { Installed } from './install.ts';
 import { joinNetns, type Datapath } from './join.ts';
-import { leaveNetns } from './leave.ts';
+import { capturedConnections, leaveNetns } from './leave.ts';
 import { adoptListeners, listenersOf } from './listeners.ts';
 import { makeDir } from './pins.ts';
 import { nothingWritten, readWritten, type Written } from './pod-entries.ts';
@@ -97,6 +98,10 @@ export class EbpfDriver implements RedirectDriver {
   hboneAccepted(cookie: bigint): number {
     const count = (reason: number): bigint => this.#path.maps.counters.get({ cookie, reason }) ?? 0n;
     return Number(count(REASON.IN_REDIRECT_HBONE) + count(REASON.IN_PASS_HBONE));
+  }
+
+  captured(netnsFd: number): number {
+    return capturedConnections(Netns.adopt(netnsFd)); // not closed: the fd is the caller's
   }
 
   listeners(cookie: bigint): { port: number; alive: boolean }[] {

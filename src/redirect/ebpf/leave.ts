@@ -10,6 +10,7 @@ import { takeSettingsBack } from './netns-settings.ts';
 import { removeByAddress, removeEntries, type Written } from './pod-entries.ts';
 import { detachPodLink, removePodDir } from './pod-link.ts';
 
+const TCP_ESTABLISHED = 1;
 const TCP_LISTEN = 10;
 const FIRST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 50;
@@ -45,6 +46,11 @@ export async function leaveNetns(
 function markDraining(maps: Maps, cookie: bigint): void {
   const pod = maps.pods.get(cookie);
   if (pod?.state === podState.POD_ACTIVE) maps.pods.set(cookie, { ...pod, state: podState.POD_DRAINING });
+}
+
+/** Connections of a netns that take the tunnel: the applications' own sockets, and the tunnel's towards them. */
+export function capturedConnections(netns: Netns): number {
+  return netns.run({ op: 'sockets', ...marked }).filter(({ state }) => state === TCP_ESTABLISHED).length;
 }
 
 async function endMarkedSockets(netns: Netns, deadlineMs: number): Promise<void> {

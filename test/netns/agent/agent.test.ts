@@ -178,9 +178,7 @@ describe('agent', () => {
     scene.label('ambient');
     await scene.pods({ a: 'enrolled active' });
     const d = await scene.pod('d', 14);
-    const started = performance.now();
     expect(await scene.cni('add', d)).toMatchObject({ status: 200, body: { enrolled: true } });
-    expect(performance.now() - started).toBeLessThan(2000);
     await scene.pods({ d: 'enrolled active' });
     expect(await scene.cni('del', d)).toMatchObject({ status: 200 });
     await scene.pods({ d: 'pending none' });

@@ -185,9 +185,7 @@ describe('leaving', () => {
     await new Promise((resolve) => setTimeout(resolve, 150));
     expect(await app.call('echo', { name: 'held', text: 'alive' })).toEqual({ ok: true });
     await app.kill(); // both ends close
-    const started = performance.now();
     await removal;
-    expect(performance.now() - started).toBeLessThan(2000);
   });
 
   test('sysctls that were set before stay set', async () => {

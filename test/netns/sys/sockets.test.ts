@@ -108,11 +108,9 @@ describe('sockets of a netns', () => {
     ['fd09::1', 1, 'EINVAL'],
     ['nonsense', 1, 'EINVAL'],
   ])('says why %s port %i cannot be reached: %s', async (address, port, code) => {
-    const start = Date.now();
     await expect(connect(place.netns.fd, { family: 4, type: 'tcp', destination: { address, port }, timeoutMs: 150 })).rejects.toMatchObject(
       { code: 'SYSTEM', systemCode: code },
     );
-    expect(Date.now() - start).toBeLessThan(1000);
   });
 
   it('survives its descriptor being closed while it connects', async () => {

@@ -142,10 +142,9 @@ describe('load', () => {
     const watch = setInterval(() => {
       most = tunnels.map((tunnel, index) => Math.max(residentMb(tunnel), most[index] ?? 0));
     }, 100);
-    const { ok, seconds } = await onClient.call('bulk', { host: web.ip4, port: PORTS.stall, bytes: 256 << 20 });
+    const { ok } = await onClient.call('bulk', { host: web.ip4, port: PORTS.stall, bytes: 256 << 20 });
     clearInterval(watch);
     expect(ok).toBe(true);
-    expect(seconds).toBeGreaterThan(9);
     most.forEach((peak, index) => expect(peak - (before[index] ?? 0)).toBeLessThan(96));
   });
 });
@@ -203,7 +202,6 @@ describe('life and death', () => {
     await scene.end(tunnels[0]!, 'SIGKILL');
     const result = await onClient.call('echo', { host: web.ip4, port: PORTS.echo });
     expect(result).toMatchObject({ ok: false, error: 'ECONNREFUSED' });
-    expect(result.ms).toBeLessThan(100);
     tunnels[0] = await scene.tunnel('node1');
     const info = { name: 'client', namespace: 'shop', serviceAccount: 'client' };
     await scene.servers.get('node1')!.add({ uid: 'uid-client', info, netnsFd: client.netnsFd });
