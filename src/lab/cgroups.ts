@@ -3,22 +3,11 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileS
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CulvertError, isSystem } from '../base/errors.ts';
+import { cgroup2Mount } from '../sys/cgroup.ts';
 import type { LabPaths } from './paths.ts';
 
-/** Mount point of cgroup v2, found by type: beside v1 hierarchies it is not /sys/fs/cgroup. @throws CulvertError CGROUP_ROOT */
-export function cgroupRoot(mountinfo = readFileSync('/proc/self/mountinfo', 'utf8')): string {
-  for (const line of mountinfo.split('\n')) {
-    const [mount, filesystem] = line.split(' - ');
-    if (filesystem?.startsWith('cgroup2 ') === true) return (mount ?? '').split(' ')[4] ?? '';
-  }
-  throw new CulvertError(
-    'CGROUP_ROOT',
-    'find cgroup v2: no file system of type cgroup2 is mounted; mount one with "mount -t cgroup2 none /sys/fs/cgroup"',
-  );
-}
-
 export function labCgroup(lab: LabPaths): string {
-  return join(cgroupRoot(), lab.cgroupName);
+  return join(cgroup2Mount(), lab.cgroupName);
 }
 
 export function nodeCgroup(lab: LabPaths, node: string): string {

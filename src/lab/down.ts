@@ -2,7 +2,8 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { isSystem } from '../base/errors.ts';
-import { cgroupRoot, labCgroup, processesOf, removeCgroup } from './cgroups.ts';
+import { cgroup2Mount } from '../sys/cgroup.ts';
+import { labCgroup, processesOf, removeCgroup } from './cgroups.ts';
 import { daemonRecord } from './daemons.ts';
 import { mountsBelow, unmountBelow } from './mounts.ts';
 import { defaultHome, type LabHome, type LabPaths } from './paths.ts';
@@ -43,7 +44,7 @@ export function leftovers(lab: LabPaths): string[] {
 
 /** Names of all labs of which anything is left, by directory, cgroup or mount. */
 export function findLabs(home: LabHome = defaultHome): string[] {
-  const byCgroup = list(cgroupRoot())
+  const byCgroup = list(cgroup2Mount())
     .filter((name) => name.startsWith(home.cgroupPrefix))
     .map((name) => name.slice(home.cgroupPrefix.length));
   const byMount = mountsBelow(home.root).map((path) => path.slice(home.root.length + 1).split('/')[0] ?? '');

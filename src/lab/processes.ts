@@ -4,6 +4,7 @@ import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, 
 import type { Socket } from 'node:net';
 import { basename, join } from 'node:path';
 import { CulvertError, isSystem } from '../base/errors.ts';
+import { startTime } from '../sys/procfs.ts';
 import { inNetns } from './network/netns.ts';
 
 /** A pid alone may have been given to somebody else; with the start time it is unique until reboot. */
@@ -83,15 +84,9 @@ export function tail(path: string, lines = 3): string {
   }
 }
 
-/** undefined when there is no such process, or only its zombie */
+/** undefined when there is no such process, or only its zombie; text, because it is written to JSON */
 export function startTimeOf(pid: number): string | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return fields[0] === 'Z' ? undefined : fields[19];
-  } catch {
-    return undefined;
-  }
+  return startTime(pid)?.toString();
 }
 
 export function readRecord(dir: string, name: string): ProcessRecord | undefined {

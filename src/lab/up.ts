@@ -3,7 +3,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CulvertError } from '../base/errors.ts';
 import { createLocalCa } from '../tunnel/local-ca.ts';
-import { cgroupRoot, makeCgroup, nodeCgroup } from './cgroups.ts';
+import { cgroup2Mount } from '../sys/cgroup.ts';
+import { makeCgroup, nodeCgroup } from './cgroups.ts';
 import { conflistFor } from './chain/conflist.ts';
 import { cniPath, installPlugin } from './chain/plugins.ts';
 import { must } from './command.ts';
@@ -29,7 +30,7 @@ export interface UpOptions {
 export async function bringUp(lab: LabPaths, yaml: string, topology: Topology, options: UpOptions = {}): Promise<void> {
   const say = options.progress ?? ((): void => undefined);
   requireRoot('start lab');
-  cgroupRoot();
+  cgroup2Mount();
   if (isUp(lab))
     throw new CulvertError(
       'LAB',

@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { cgroupRoot } from '../../../src/lab/cgroups.ts';
 import { conflistFor } from '../../../src/lab/chain/conflist.ts';
 import { attempt, must } from '../../../src/lab/command.ts';
 import { mountsBelow } from '../../../src/lab/mounts.ts';
@@ -15,11 +14,6 @@ const MOUNTINFO = `25 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw
 `;
 
 describe('mounts', () => {
-  test('cgroup v2 is found by type', () => {
-    expect(cgroupRoot(MOUNTINFO)).toBe('/sys/fs/cgroup/unified');
-    expect(() => cgroupRoot(MOUNTINFO.replace('- cgroup2', '- cgroup'))).toThrow(/no file system of type cgroup2/);
-  });
-
   test('only those below the directory, deepest first', () => {
     expect(mountsBelow('/run/culvert-lab/a', MOUNTINFO)).toEqual(['/run/culvert-lab/a/netns/fabric', '/run/culvert-lab/a/bpffs']);
     expect(mountsBelow('/run/culvert-lab/ab', MOUNTINFO)).toEqual(['/run/culvert-lab/ab/netns/with blank']);
