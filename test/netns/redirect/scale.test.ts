@@ -1,5 +1,5 @@
 /** 100 pods on one node. Figures are printed, not asserted: they depend on the machine. */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, openSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { native } from '../../../src/sys/native.ts';
 import { settingsOf, tree, type TestPod } from '../../support/netns.ts';
@@ -17,6 +17,15 @@ afterAll(() => scene.close());
 
 const quantile = (values: number[], q: number): string =>
   (values.toSorted((a, b) => a - b)[Math.floor(q * (values.length - 1))] ?? 0).toFixed(2);
+
+/** KiB that the kernel uses for itself: slab, per-CPU memory and what BPF programs are made of. Other users of the machine count in. */
+function kernelMemory(): number {
+  const text = readFileSync('/proc/meminfo', 'utf8');
+  return ['Slab', 'Percpu', 'VmallocUsed'].reduce(
+    (sum, key) => sum + Number(new RegExp(`^${key}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? 0),
+    0,
+  );
+}
 
 /** Bytes that the kernel charges to the maps. */
 function mapMemory(): number {
@@ -49,12 +58,14 @@ test(`${PODS} pods join and leave`, async () => {
   const memory = mapMemory();
   for (const round of ['first', 'second']) {
     const cookies = new Map<TestPod, bigint>();
+    const kernel = kernelMemory();
     const joining = await timed(async (pod, fd) => {
       const { cookie } = await scene.driver.prepare(scene.target(pod, fd));
       scene.driver.activate(cookie);
       cookies.set(pod, cookie);
     });
     expect(scene.driver.snapshot().filter((p) => p.state === 'active')).toHaveLength(PODS);
+    console.log(`${round} round, kernel memory: ${((kernelMemory() - kernel) / PODS).toFixed(1)} KiB more per pod`);
     if (round === 'first') console.log(`map memory: ${memory} bytes empty, ${((mapMemory() - memory) / PODS).toFixed(0)} more per pod`);
     const restart = performance.now();
     scene.restart();
