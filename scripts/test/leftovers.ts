@@ -1,6 +1,7 @@
 /**
  * After the rings: what is on the machine now and was not before? Namespaces, cgroups, bpffs mounts, lab directories, devices,
- * processes and programs of ours must all be gone; a stranger's things are not looked at.
+ * processes and programs of the tests must all be gone. Everything of theirs is called cvt-…; the lab that somebody runs beside
+ * the tests is a stranger's.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
@@ -11,7 +12,10 @@ import type { Outcome } from './outcome.ts';
 
 /** The kernel frees namespaces, programs and cgroups a moment after their last user is gone. */
 const PATIENCE_MS = 5_000;
-const OURS = /^(cvt-|culvert)/;
+/** in the path of a cgroup */
+const STRANGERS_LAB = /\/culvert-lab-(?!cvt-)/;
+/** Names of what tests make. */
+const OURS = /^(culvert-lab-)?cvt-/;
 
 export function snapshot(): Set<string> {
   return new Set([...directories(), ...mounts(), ...devices(), ...processes(), ...programs()]);
@@ -37,29 +41,29 @@ function mountPoints(type: string): string[] {
   return lines.map((line) => line.split(' ')).flatMap(([, point, kind]) => (kind === type && point !== undefined ? [point] : []));
 }
 
+function ours(parent: string): string[] {
+  return list(parent).flatMap((name) => (OURS.test(name) ? [`${parent}/${name}`] : []));
+}
+
 function directories(): string[] {
-  const ours = (parent: string): string[] => list(parent).flatMap((name) => (OURS.test(name) ? [`${parent}/${name}`] : []));
-  const labs = list('/run/culvert-lab').map((name) => `lab directory /run/culvert-lab/${name}`);
   return [
     ...ours('/run/netns').map((path) => `network namespace ${path}`),
     ...mountPoints('cgroup2')
       .flatMap(ours)
       .map((path) => `cgroup ${path}`),
-    ...ours(tmpdir()).map((path) => `directory ${path}`),
-    ...ours('/run').flatMap((path) => (path === '/run/culvert-lab' ? [] : [`directory ${path}`])),
-    ...labs,
+    ...['/run', '/run/culvert-lab', tmpdir()].flatMap(ours).map((path) => `directory ${path}`),
   ];
 }
 
 function mounts(): string[] {
-  return mountPoints('bpf').map((point) => `bpffs mounted at ${point}`);
+  return mountPoints('bpf').flatMap((point) => (/\/cvt-/.test(point) ? [`bpffs mounted at ${point}`] : []));
 }
 
 function devices(): string[] {
-  return list('/sys/class/net').flatMap((name) => (/^(cvt|culvert)/.test(name) ? [`network device ${name}`] : []));
+  return list('/sys/class/net').flatMap((name) => (/^cvt/.test(name) ? [`network device ${name}`] : []));
 }
 
-/** Processes of this tree's executables or of its Node, except ourselves and whoever started us. */
+/** Processes of this tree's executables or of its Node, except ourselves, whoever started us, and other labs. */
 function processes(): string[] {
   const roots = ['build/', 'node_modules/node/bin/'].map((path) => `${resolve(path)}/`);
   const spared = ancestors();
@@ -67,7 +71,7 @@ function processes(): string[] {
     if (!/^\d+$/.test(pid) || spared.has(pid)) return [];
     try {
       const executable = readlinkSync(`/proc/${pid}/exe`);
-      if (!roots.some((root) => executable.startsWith(root))) return [];
+      if (!roots.some((root) => executable.startsWith(root)) || STRANGERS_LAB.test(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))) return [];
       return [`process ${pid}: ${readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()}`];
     } catch {
       return []; // gone meanwhile, or a kernel thread
@@ -88,9 +92,10 @@ function ancestors(): Set<string> {
   return found;
 }
 
-/** Programs in the kernel that carry a name of our object. */
+/** Programs in the kernel that carry a name of our object; whose they are cannot be told while another lab runs. */
 function programs(): string[] {
   if (process.getuid?.() !== 0) return [];
+  if (mountPoints('cgroup2').some((root) => list(root).some((name) => STRANGERS_LAB.test(`/${name}`)))) return [];
   const ours = new Set(list('build/bpf/parts').flatMap((file) => (file.endsWith('.o') ? functionsOf(`build/bpf/parts/${file}`) : [])));
   if (ours.size === 0) return [];
   const loaded = JSON.parse(execFileSync('bpftool', ['-j', 'prog', 'list'], { encoding: 'utf8', maxBuffer: 1 << 26 })) as {

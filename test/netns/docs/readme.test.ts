@@ -10,7 +10,7 @@ interface Step {
 }
 
 /** A lab of the test's own, so that the reader's, called `default`, is left alone. */
-const LAB = `readme-${String(process.pid)}`;
+const LAB = `cvt-readme-${String(process.pid)}`;
 const BUILD = resolve('build');
 /** Commands that are run once; the others only read. */
 const CHANGES = /^culvert lab (up|down|label|exec)/;
