@@ -7,8 +7,6 @@ import { until } from '../until.ts';
 import { expect, type Scene } from './scene.ts';
 
 const OPEN = 'over the agent’s death';
-/** An answer of the kernel, not of a time-out. */
-const AT_ONCE_MS = 50;
 
 const inShop = (pod: { namespace: string }): boolean => pod.namespace === 'shop';
 const cookies = (pods: { uid: string; netnsCookie: string }[]): string =>
@@ -48,10 +46,7 @@ export async function tunnelKilled(scene: Scene): Promise<string> {
     ['into', into],
   ] as const) {
     const told = answer.ok ? 'it went through' : `${answer.code} after ${answer.ms.toFixed(1)} ms`;
-    expect(
-      !answer.ok && answer.code === 'ECONNREFUSED' && answer.ms < AT_ONCE_MS,
-      `a connection ${direction} the pod was not refused at once: ${told}`,
-    );
+    expect(!answer.ok && answer.code === 'ECONNREFUSED', `a connection ${direction} the pod was not refused: ${told}`);
   }
   const started = performance.now();
   await scene.start('node1', 'ztunnel');
