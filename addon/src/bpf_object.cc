@@ -14,6 +14,7 @@
 #include "error.h"
 #include "fd.h"
 #include "memlock.h"
+#include "signals.h"
 
 namespace culvert {
 
@@ -172,6 +173,7 @@ Napi::Value bpfLoad(const Napi::CallbackInfo& info) {
   choosePrograms(object.get(), options.Get("programs"));
 
   VerifierLogs logs(object.get());
+  const SignalsBlocked undisturbed;
   const int result = bpf_object__load(object.get());
   if (result < 0) throw logs.explain(-result, messages.text());
   return wrap(info.Env(), std::move(object));

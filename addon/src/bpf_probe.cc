@@ -9,6 +9,7 @@
 #include "error.h"
 #include "fd.h"
 #include "memlock.h"
+#include "signals.h"
 
 namespace culvert {
 
@@ -31,6 +32,7 @@ Napi::Value bpfProbeHelper(const Napi::CallbackInfo& info) {
   const LogBuffer log;
   LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = attach, .log_level = 1, .log_size = LogBuffer::kSize,
               .log_buf = log.data());
+  const SignalsBlocked undisturbed;
   const Fd program(bpf_prog_load(type, "culvert_probe", "GPL", code, std::size(code), &options));
   if (program.valid()) return Napi::Boolean::New(info.Env(), true);
   const int error = errno;

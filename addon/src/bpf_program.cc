@@ -9,6 +9,7 @@
 #include "error.h"
 #include "fd.h"
 #include "memlock.h"
+#include "signals.h"
 
 namespace culvert {
 
@@ -26,6 +27,7 @@ Napi::Value bpfProgLoad(const Napi::CallbackInfo& info) {
   std::vector<bpf_insn> instructions(code.size() / sizeof(bpf_insn));
   std::memcpy(instructions.data(), code.data(), code.size());
   LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = attach);
+  const SignalsBlocked undisturbed;
   int fd = bpf_prog_load(type, name.c_str(), license.c_str(), instructions.data(), instructions.size(), &options);
   if (fd >= 0) return Napi::Number::New(info.Env(), fd);
 

@@ -59,6 +59,16 @@ describe('bpf', () => {
       programs: ['connect', 'events', 'lookup'],
     });
   });
+  it('loads the datapath while a profiler sends signals', () => {
+    const script = `
+      import { bpfObject, native } from ${JSON.stringify(new URL('../../../src/sys/native.ts', import.meta.url).pathname)};
+      for (let i = 0; i < 3; i++) native.bpfLoad(bpfObject(), { rodata: {}, reuse: {}, maxEntries: {} }).close();
+      console.log('loaded');
+    `;
+    const profiled = ['--cpu-prof', '--cpu-prof-interval', '100', '--cpu-prof-dir', directory, '--input-type=module', '-e', script];
+    expect(execFileSync(process.execPath, profiled, { encoding: 'utf8' })).toBe('loaded\n');
+  });
+
   afterAll(() => {
     loaded.close();
     loaded.close();
