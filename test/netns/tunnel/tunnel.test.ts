@@ -79,7 +79,7 @@ describe.each(['ip4', 'ip6'] as const)('%s', (family) => {
     expect(await onClient.call('reset', { host: web[family], port: PORTS.reset })).toEqual({ code: 'ECONNRESET' });
   });
 
-  it.each([15001, 15006, 15008])("refuses a pod's own door %d, of itself and of others", async (port) => {
+  it.each([15001, 15006, 15008, 15053])("refuses a pod's own door %d, of itself and of others", async (port) => {
     for (const host of [web[family], client[family]]) expect(await onClient.call('echo', { host, port })).toMatchObject({ ok: false });
     expect(await onPlain.call('echo', { host: web[family], port })).toMatchObject({ ok: false });
   });
