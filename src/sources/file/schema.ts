@@ -33,7 +33,14 @@ export const serviceSchema = z.strictObject({
   name,
   namespace: name,
   selector: texts,
-  ports: z.array(z.strictObject({ port, targetPort: port })).default([]),
+  /** as in Kubernetes, the target is the same port unless named */
+  ports: z
+    .array(
+      z
+        .strictObject({ port, targetPort: port.optional() })
+        .transform((each) => ({ port: each.port, targetPort: each.targetPort ?? each.port })),
+    )
+    .default([]),
   headless: z.boolean().default(false),
 });
 

@@ -54,6 +54,14 @@ describe('mesh file', () => {
     expect(merged.snapshot.services.get('shop/web')).toMatchObject({ hostname: 'web.shop.svc.cluster.local', vips: ['10.96.0.1'] });
   });
 
+  it('takes the port of a service as its target unless one is named', () => {
+    const merged = merge(MESH.replace('{ port: 80, targetPort: 8080 }', '{ port: 80 }, { port: 81, targetPort: 8081 }'));
+    expect(merged.ok && merged.snapshot.services.get('shop/web')?.ports).toEqual([
+      { port: 80, targetPort: 80 },
+      { port: 81, targetPort: 8081 },
+    ]);
+  });
+
   it('has no record of a pod without a uid', () => {
     const merged = merge(MESH, '{}');
     expect(merged.ok && merged.snapshot.pods.size).toBe(0);
