@@ -15,6 +15,7 @@ import type { RedirectDriver } from '../redirect/driver.ts';
 import { createEbpfDriver } from '../redirect/ebpf/index.ts';
 import { createFileSource } from '../sources/file/source.ts';
 import type { MeshSnapshot, Source } from '../sources/source.ts';
+import { cgroup2Mount } from '../sys/cgroup.ts';
 import { bpfObject, native } from '../sys/native.ts';
 import { processes } from '../sys/procfs.ts';
 import { MAX_PACKET } from '../zds/messages.ts';
@@ -78,7 +79,7 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
   const driver: RedirectDriver = createEbpfDriver({
     object: bpfObject(),
     pinDir: config.pinDir,
-    cgroupRoot: config.cgroupRoot,
+    cgroupRoot: config.cgroupRoot ?? cgroup2Mount(),
     nodeNetns: config.nodeNetns,
     instance: instanceId(config.stateDir),
     version,

@@ -10,7 +10,7 @@ export const agentConfigSchema = z
     stateDir: path.default('/var/lib/culvert').describe('directory of what outlives a reboot: enrolment snapshot, instance id'),
     pinDir: path.default('/sys/fs/bpf/culvert').describe('directory on bpffs, one per agent'),
     zdsSocket: path.default('/var/run/ztunnel/ztunnel.sock').describe('where tunnels connect'),
-    cgroupRoot: path.default('/sys/fs/cgroup').describe('cgroup v2 directory below which pods and tunnels run'),
+    cgroupRoot: path.optional().describe('cgroup v2 directory below which pods and tunnels run; default: where cgroup v2 is mounted'),
     nodeNetns: path.default('/proc/1/ns/net').describe("the node's network namespace; its own connections to pods are probes"),
     source: z.literal('file', 'must be "file"').default('file').describe('where pods and labels come from'),
     meshFile: path.describe('the YAML of the file source'),
