@@ -54,11 +54,22 @@ export function loadConfig<S extends z.ZodObject>(schema: S, sources: ConfigSour
 
 /** One line per setting, for `--help`: the flag and the schema's own description. */
 export function configHelp(schema: z.ZodObject): string {
-  const rows = Object.entries(schema.shape).map(([key, field]) => [`  --${kebab(key)}`, (field as z.ZodType).description ?? ''] as const);
+  const rows = Object.entries(schema.shape).map(
+    ([key, field]) => [`  --${kebab(key)}`, `${(field as z.ZodType).description ?? ''}${defaultOf(field as z.ZodType)}`] as const,
+  );
   const width = Math.max(...rows.map(([flag]) => flag.length)) + 2;
   return [['  --config', `YAML file with the same keys (default ${CONFIG_FILE})`] as const, ...rows]
     .map(([flag, text]) => `${flag.padEnd(width)}${text}`)
     .join('\n');
+}
+
+/** What an unset key is, as the help says it. */
+function defaultOf(field: z.ZodType): string {
+  const unset = field.safeParse(undefined);
+  if (!unset.success) return ' (required)';
+  if (unset.data === undefined) return '';
+  const value: unknown = unset.data;
+  return ` (default ${Array.isArray(value) ? value.join(',') || 'none' : String(value)})`;
 }
 
 function readFlags(schema: z.ZodObject, args: readonly string[], faults: string[]): Map<string, Setting> {
