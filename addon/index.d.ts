@@ -157,6 +157,8 @@ export interface SocketOptions {
   noDelay?: boolean;
   v6only?: boolean;
   keepalive?: { idle: number; interval: number; count: number };
+  /** bytes that can be written while the peer reads nothing; beyond the system's limit too (SO_SNDBUFFORCE). Inherited by what a listener accepts. */
+  sendBuffer?: number;
   bind?: { address: string; port: number };
   listen?: { backlog: number };
 }

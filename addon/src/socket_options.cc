@@ -65,6 +65,7 @@ SocketOptions SocketOptions::read(const Napi::Object& object) {
   options.noDelay = flag(object, "noDelay");
   options.v6only = flag(object, "v6only");
   options.keepalive = readKeepalive(object.Get("keepalive"));
+  options.sendBuffer = optionalUnsigned(object, "sendBuffer");
   if (const Napi::Value bind = object.Get("bind"); !bind.IsUndefined()) options.bind = endpointOf(bind.As<Napi::Object>());
   options.backlog = readBacklog(object.Get("listen"));
   return options;
@@ -81,6 +82,8 @@ Fd makeSocket(const SocketOptions& options) {
   setForeignAddresses(socket, options);
   if (options.noDelay) set(socket, SOL_TCP, TCP_NODELAY, 1, "TCP_NODELAY");
   if (options.keepalive) setKeepalive(socket, *options.keepalive);
+  // The kernel doubles the number for its own bookkeeping, so that so many bytes of payload fit.
+  if (options.sendBuffer) set(socket, SOL_SOCKET, SO_SNDBUFFORCE, static_cast<int>(*options.sendBuffer), "SO_SNDBUFFORCE");
   if (options.bind) {
     const SocketAddress address = SocketAddress::parse(options.family, options.bind->address, options.bind->port);
     check(::bind(socket.get(), address.get(), address.length), "bind",

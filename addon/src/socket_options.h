@@ -34,6 +34,7 @@ struct SocketOptions {
   bool noDelay;
   bool v6only;
   std::optional<Keepalive> keepalive;
+  std::optional<uint32_t> sendBuffer;
   std::optional<Endpoint> bind;
   std::optional<int> backlog;
 

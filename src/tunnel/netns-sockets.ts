@@ -5,7 +5,8 @@ import type { Logger } from '../base/log.ts';
 import { familyOf, type SocketAddress } from '../state/address.ts';
 import { connect, listen, type ListenOptions } from '../sys/socket.ts';
 import { ClientPorts, ephemeralPorts } from './client-ports.ts';
-import { TUNNEL_MARK } from './ports.ts';
+import { HBONE_SEND_BUFFER } from './http2-settings.ts';
+import { HBONE_PORT, TUNNEL_MARK } from './ports.ts';
 import { localAddress, type ConnectOptions, type PodSockets } from './sockets.ts';
 
 const BACKLOG = 128;
@@ -31,7 +32,7 @@ export class NetnsSockets implements PodSockets {
   /** Dual-stack, or IPv4 alone where the netns has no IPv6. */
   async listen(port: number, onConnection: (socket: Socket) => void, options: { paused: boolean }): Promise<Server> {
     const common: Omit<ListenOptions, 'family' | 'address'> = {
-      ...COMMON,
+      ...optionsFor(port),
       port,
       paused: options.paused,
       reusePort: true,
@@ -87,7 +88,7 @@ export class NetnsSockets implements PodSockets {
 
   #connect(destination: SocketAddress, source?: { address: string; port: number }): Promise<Socket> {
     return connect(this.#netnsFd, {
-      ...COMMON,
+      ...optionsFor(destination.port),
       type: 'tcp',
       family: familyOf(destination.ip),
       ...(source === undefined ? {} : { transparent: true, freebind: true, source }),
@@ -95,4 +96,9 @@ export class NetnsSockets implements PodSockets {
       timeoutMs: CONNECT_TIMEOUT_MS,
     });
   }
+}
+
+/** @param port on which HBONE is spoken, or any other */
+function optionsFor(port: number): typeof COMMON & { sendBuffer?: number } {
+  return port === HBONE_PORT ? { ...COMMON, sendBuffer: HBONE_SEND_BUFFER } : COMMON;
 }

@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 
-export const PORTS = { echo: 8080, first: 8081, sink: 8082, stall: 8083, reset: 8084, tail: 8085 };
+export const PORTS = { echo: 8080, first: 8081, sink: 8082, stall: 8083, reset: 8084, tail: 8085, mirror: 8086 };
 const STALL_MS = 10_000;
 
 export interface Commands {
@@ -14,6 +14,8 @@ export interface Commands {
   first: { args: Target; result: { text: string } };
   /** sends `bytes`, compares checksums */
   bulk: { args: Target & { bytes: number }; result: { ok: boolean; seconds: number } };
+  /** `parallel` connections at once, each sending `bytes` and reading them back */
+  mirror: { args: Target & { parallel: number; bytes: number }; result: { ok: number } };
   /** short connections, `parallel` at a time */
   many: { args: Target & { count: number; parallel: number }; result: { ok: number; errors: Record<string, number>; seconds: number } };
   /** sends half, ends, expects an answer of the server after the end */
@@ -50,6 +52,7 @@ function serve(): void {
     }, STALL_MS);
   });
   listen(PORTS.reset, (socket) => socket.once('data', () => socket.resetAndDestroy()));
+  listen(PORTS.mirror, (socket) => socket.pipe(socket));
   listen(PORTS.tail, (socket) => {
     let text = '';
     socket.on('data', (chunk: Buffer) => (text += chunk.toString()));
@@ -112,6 +115,18 @@ const handlers: { [K in keyof Commands]: (args: Commands[K]['args']) => Promise<
     }
     socket.end();
     return { ok: (await answer) === hash.digest('hex'), seconds: (performance.now() - started) / 1000 };
+  },
+  mirror: async ({ parallel, bytes, ...target }) => {
+    const sent = randomBytes(bytes);
+    const one = async (): Promise<boolean> => {
+      const socket = await dial(target);
+      socket.end(sent);
+      const back: Buffer[] = [];
+      for await (const chunk of socket) back.push(chunk as Buffer);
+      return Buffer.concat(back).equals(sent);
+    };
+    const results = await Promise.all(Array.from({ length: parallel }, one));
+    return { ok: results.filter(Boolean).length };
   },
   many: async ({ count, parallel, ...target }) => {
     const errors: Record<string, number> = {};

@@ -140,6 +140,10 @@ describe('load', () => {
     console.log(`bulk through two tunnels: ${(BULK_MB / seconds).toFixed(0)} MB/s`);
   });
 
+  it('carries much both ways at once over one HBONE connection', async () => {
+    expect(await onClient.call('mirror', { host: web.ip4, port: PORTS.mirror, parallel: 16, bytes: 8 << 20 })).toEqual({ ok: 16 });
+  });
+
   it('holds its memory while a reader stalls for 10 s, and loses nothing', async () => {
     const before = tunnels.map(residentMb);
     let most = before;
