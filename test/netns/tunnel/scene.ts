@@ -150,7 +150,13 @@ export class TunnelScene {
 
   /** Resolves when the agent's server has its connection. @param memory heap limit, MB */
   async tunnel(name: string, flags: string[] = []): Promise<ChildProcess> {
-    const before = this.servers.get(name)!.connections().length;
+    // By id: a predecessor that was killed may still be counted.
+    const ids = (): string[] =>
+      this.servers
+        .get(name)!
+        .connections()
+        .map(({ id }) => id);
+    const before = new Set(ids());
     const args = [
       '--node',
       name,
@@ -169,7 +175,7 @@ export class TunnelScene {
       [MAIN, 'ztunnel', ...args, '--admin-port', '0', '--readiness-port', '0', ...flags],
       openSync(this.logFile(name), 'a'),
     );
-    await eventually(`${name} connects`, () => this.servers.get(name)!.connections().length > before);
+    await eventually(`${name} connects`, () => ids().some((id) => !before.has(id)));
     return child;
   }
 
