@@ -8,7 +8,7 @@ import { parseTopology } from '../../../src/lab/topology.ts';
 import { bringUp } from '../../../src/lab/up.ts';
 
 /** "All labs" of this home are ours. */
-const home: LabHome = { root: '/run/cvt-lab-home/labs', cgroupPrefix: 'cvt-lab-home-' };
+const home: LabHome = { root: `/run/cvt-lab-home-${String(process.pid)}/labs`, cgroupPrefix: `cvt-lab-home-${String(process.pid)}-` };
 
 const TOPOLOGY = `nodes: [one]
 namespaces: { a: {} }

@@ -10,7 +10,7 @@ import { selfCommand } from '../../../src/lab/self.ts';
 import { defaultTopology, parseTopology } from '../../../src/lab/topology.ts';
 import { bringUp } from '../../../src/lab/up.ts';
 
-const lab = new LabPaths('cvt-lab-commands');
+const lab = new LabPaths(`cvt-lab-commands-${String(process.pid)}`);
 let scene: Scene;
 
 beforeAll(async () => {

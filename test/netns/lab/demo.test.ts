@@ -8,7 +8,7 @@ import { LabPaths } from '../../../src/lab/paths.ts';
 import { defaultTopology, parseTopology } from '../../../src/lab/topology.ts';
 import { bringUp } from '../../../src/lab/up.ts';
 
-const lab = new LabPaths('cvt-lab-demo');
+const lab = new LabPaths(`cvt-lab-demo-${String(process.pid)}`);
 const devices = hostDevices();
 let scene: Scene;
 

@@ -19,7 +19,7 @@ import { until } from '../../../src/lab/until.ts';
 import { bringUp } from '../../../src/lab/up.ts';
 
 const MODE = 'istio.io/dataplane-mode';
-const lab = new LabPaths('cvt-lab-faults');
+const lab = new LabPaths(`cvt-lab-faults-${String(process.pid)}`);
 const topology = parseTopology(defaultTopology, 'default topology');
 const inShop = (pod: PodStatus): boolean => pod.namespace === 'shop';
 let scene: Scene;
@@ -217,7 +217,7 @@ describe('agent down', () => {
 });
 
 test('a lab that is up is not built over; one that is half dead is', async () => {
-  await expect(bringUp(lab, defaultTopology, topology)).rejects.toThrow(/up already; "culvert lab down --name cvt-lab-faults"/);
+  await expect(bringUp(lab, defaultTopology, topology)).rejects.toThrow(`up already; "culvert lab down --name ${lab.name}"`);
   for (const node of topology.nodes) {
     await scene.kill(node, 'agent');
   }

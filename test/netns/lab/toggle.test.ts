@@ -10,7 +10,7 @@ import { settle } from '../../../src/lab/settled.ts';
 import { defaultTopology, parseTopology } from '../../../src/lab/topology.ts';
 import { bringUp } from '../../../src/lab/up.ts';
 
-const lab = new LabPaths('cvt-lab-toggle');
+const lab = new LabPaths(`cvt-lab-toggle-${String(process.pid)}`);
 let scene: Scene;
 
 beforeAll(async () => {
