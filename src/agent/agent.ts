@@ -18,6 +18,7 @@ import type { MeshSnapshot, Source } from '../sources/source.ts';
 import { cgroup2Mount } from '../sys/cgroup.ts';
 import { bpfObject, native } from '../sys/native.ts';
 import { processes } from '../sys/procfs.ts';
+import { seqpacketListen } from '../sys/seqpacket.ts';
 import { MAX_PACKET } from '../zds/messages.ts';
 import { ZdsServer } from '../zds/server.ts';
 import { ADMIN_PACKET, adminConnection } from './admin.ts';
@@ -61,7 +62,7 @@ export async function startAgent(config: AgentConfig, log: Logger): Promise<Agen
 /** @param doors everything opened, in order, also when it throws */
 async function open(config: AgentConfig, log: Logger, doors: { close(): unknown }[]): Promise<void> {
   const zds = new ZdsServer({
-    listen: (onConnection) => native.seqpacketListen(config.zdsSocket, 0o600, MAX_PACKET, onConnection),
+    listen: (onConnection) => seqpacketListen(config.zdsSocket, MAX_PACKET, onConnection),
     log: log.child({ part: 'zds' }),
     onTunnel: (peer) => {
       tunnels.trust(peer);
@@ -121,9 +122,7 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
   const known: Known = { config, driver, reconciler, zds, source };
   let latest: MeshSnapshot | undefined;
   const answer = adminHandler(known, config, () => latest);
-  doors.push(
-    native.seqpacketListen(paths.adminSocket(config.runDir), 0o600, ADMIN_PACKET, adminConnection(answer, log.child({ part: 'admin' }))),
-  );
+  doors.push(seqpacketListen(paths.adminSocket(config.runDir), ADMIN_PACKET, adminConnection(answer, log.child({ part: 'admin' }))));
 
   const enrolment = new EnrolmentWriter({ path: paths.enrolment(config.stateDir), log, ...config });
   const watch = source.watch(

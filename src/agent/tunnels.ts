@@ -94,10 +94,11 @@ export class TrustedTunnels {
         // ended since the directory was read, or in no cgroup v2
       }
     }
+    const mount = this.#mount();
     const ids = new Set<bigint>();
     for (const path of paths) {
       try {
-        ids.add(this.#o.cgroupId(join(this.#mount(), path)));
+        ids.add(this.#o.cgroupId(join(mount, path)));
       } catch {
         // removed since
       }

@@ -4,6 +4,7 @@
  */
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import { wire } from '../maps/layout.ts';
 import type { DatapathState, PodFlags, PodTarget, RedirectDriver } from '../redirect/driver.ts';
 import type { ZdsServer } from '../zds/server.ts';
 import type { Netns } from './netns.ts';
@@ -43,7 +44,6 @@ export interface StepsOptions {
 }
 
 const GRACE_POLL_MS = 100;
-const OUTBOUND_PORT = 15001;
 
 export class Steps {
   readonly #o: StepsOptions;
@@ -120,12 +120,12 @@ export class Steps {
     // It serves this netns from before our maps: an Add opens no listeners then, and none registered.
     const adopted = this.#o.driver.adoptListeners(cookie, tunnel.pid);
     if (this.#listens(cookie)) return;
-    const message = `enrol pod ${pod.namespace}/${pod.name}: the tunnel acknowledged it, but no listener of it on ${OUTBOUND_PORT} is registered (${adopted} adopted)`;
+    const message = `enrol pod ${pod.namespace}/${pod.name}: the tunnel acknowledged it, but no listener of it on ${wire.PORT_OUTBOUND} is registered (${adopted} adopted)`;
     throw new CulvertError('ENROL_FAILED', message);
   }
 
   #listens(cookie: bigint): boolean {
-    return this.#o.driver.listeners(cookie).some((listener) => listener.port === OUTBOUND_PORT && listener.alive);
+    return this.#o.driver.listeners(cookie).some((listener) => listener.port === wire.PORT_OUTBOUND && listener.alive);
   }
 
   /** Who is still on the way gets through, and what is open may end by itself. */

@@ -1,9 +1,9 @@
 /** The lab's subtree of cgroup v2: each node is a root of its own for its agent, and killing the subtree ends a lab. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CulvertError, isSystem } from '../base/errors.ts';
-import { cgroup2Mount } from '../sys/cgroup.ts';
+import { cgroup2Mount, createCgroup } from '../sys/cgroup.ts';
 import type { LabPaths } from './paths.ts';
 
 export function labCgroup(lab: LabPaths): string {
@@ -20,7 +20,7 @@ export function podCgroup(lab: LabPaths, node: string, uid: string, containerId:
 }
 
 export function makeCgroup(path: string): string {
-  mkdirSync(path, { recursive: true });
+  createCgroup(path);
   return path;
 }
 

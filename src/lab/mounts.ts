@@ -1,12 +1,13 @@
 /** Mounts below a directory: network namespaces and the lab's own bpffs. Found in the kernel's table, not remembered. */
 import { readFileSync } from 'node:fs';
+import { unescaped } from '../sys/mountinfo.ts';
 import { must } from './command.ts';
 
 /** Mount points below `dir`, deepest first. */
 export function mountsBelow(dir: string, mountinfo = readFileSync('/proc/self/mountinfo', 'utf8')): string[] {
   return mountinfo
     .split('\n')
-    .map((line) => unescape(line.split(' ')[4] ?? ''))
+    .map((line) => unescaped(line.split(' ')[4] ?? ''))
     .filter((path) => path.startsWith(`${dir}/`))
     .sort((a, b) => b.length - a.length);
 }
@@ -15,9 +16,4 @@ export function mountsBelow(dir: string, mountinfo = readFileSync('/proc/self/mo
 export async function unmountBelow(dir: string): Promise<void> {
   const mounts = mountsBelow(dir);
   if (mounts.length > 0) await must(['umount', '--lazy', ...mounts]);
-}
-
-/** The kernel writes blanks as \040. */
-function unescape(path: string): string {
-  return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
 }

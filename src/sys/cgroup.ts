@@ -2,6 +2,7 @@
 import { mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { CulvertError, isSystem } from '../base/errors.ts';
+import { unescaped } from './mountinfo.ts';
 import { native } from './native.ts';
 import { attempt } from './system.ts';
 
@@ -24,11 +25,6 @@ export function cgroup2Mount(mountinfo = readFileSync('/proc/self/mountinfo', 'u
       ? 'no file system of type cgroup2 is mounted; mount one with "mount -t cgroup2 none /sys/fs/cgroup"'
       : `${part} shows only a part of it; mount the host's`;
   throw new CulvertError('CGROUP_ROOT', `find cgroup v2: ${cause}`);
-}
-
-/** Spaces and the like are octal in mountinfo. */
-function unescaped(path: string): string {
-  return path.replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(parseInt(digits, 8)));
 }
 
 /** Path of a process below the hierarchy's root, "/" for the root itself. @throws CulvertError CGROUP_ROOT, SYSTEM (ENOENT: no such process) */

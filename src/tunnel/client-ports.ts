@@ -20,30 +20,43 @@ export interface PortRange {
 }
 
 export class ClientPorts {
-  readonly #ports: Uint16Array;
-  /** Somewhere in the middle: two tunnels may serve one pod. */
+  /** in ascending order, none empty; a pod costs two or three of these, not a list of ports */
+  readonly #ranges: readonly PortRange[];
+  readonly size: number;
+  /** Position in all ranges together. Somewhere in the middle at first: two tunnels may serve one pod. */
   #next: number;
 
   /** @param ephemeral net.ipv4.ip_local_port_range; one that leaves too few ports is not avoided */
   constructor(ephemeral: PortRange) {
-    const outside = portsBut([DOORS, ephemeral]);
-    this.#ports = outside.length < ENOUGH ? portsBut([DOORS]) : outside;
-    this.#next = Math.floor(Math.random() * this.#ports.length);
-  }
-
-  get size(): number {
-    return this.#ports.length;
+    const all = without([{ from: FIRST, to: LAST }], DOORS);
+    const outside = without(all, ephemeral);
+    this.#ranges = sizeOf(outside) < ENOUGH ? all : outside;
+    this.size = sizeOf(this.#ranges);
+    this.#next = Math.floor(Math.random() * this.size);
   }
 
   next(): number {
-    this.#next = (this.#next + 1) % this.#ports.length;
-    return this.#ports[this.#next] ?? FIRST;
+    this.#next = (this.#next + 1) % this.size;
+    let position = this.#next;
+    for (const { from, to } of this.#ranges) {
+      if (position <= to - from) return from + position;
+      position -= to - from + 1;
+    }
+    return FIRST; // not reached: the position is below the size
   }
 }
 
-function portsBut(excluded: PortRange[]): Uint16Array {
-  const all = Array.from({ length: LAST - FIRST + 1 }, (_, i) => FIRST + i);
-  return Uint16Array.from(all.filter((port) => !excluded.some(({ from, to }) => port >= from && port <= to)));
+function without(ranges: readonly PortRange[], excluded: PortRange): PortRange[] {
+  return ranges
+    .flatMap(({ from, to }) => [
+      { from, to: Math.min(to, excluded.from - 1) },
+      { from: Math.max(from, excluded.to + 1), to },
+    ])
+    .filter(({ from, to }) => from <= to);
+}
+
+function sizeOf(ranges: readonly PortRange[]): number {
+  return ranges.reduce((sum, { from, to }) => sum + to - from + 1, 0);
 }
 
 /** The range of that netns; Linux's default where it can't be read. */

@@ -27,6 +27,7 @@ export interface Datapath {
 export function joinNetns(path: Datapath, cookie: bigint, pod: PodTarget): PodWatch {
   const { pins, maps } = path;
   const undo: (() => void)[] = [];
+  const written = nothingWritten();
   try {
     const netns = Netns.adopt(pod.netnsFd, String(cookie));
     const view = inspectNetns(netns);
@@ -34,7 +35,6 @@ export function joinNetns(path: Datapath, cookie: bigint, pod: PodTarget): PodWa
     rememberSysctls(pins, cookie, view);
     undo.push(() => removeEntries(maps, cookie, written));
     maps.identity.set(cookie, identityOf(pod));
-    const written = nothingWritten();
     undo.push(() => takeSettingsBack(netns, keptSysctls(pins, cookie)));
     const watch = new PodWatch(cookie, pod.netnsFd, written, maps, path.log);
     undo.push(() => watch.close());
