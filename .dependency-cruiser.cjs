@@ -1,13 +1,15 @@
 /**
- * Dependencies go one way: cli, cni, lab → agent, tunnel → enrol, redirect, zds, sources → state, maps, proto → sys → base.
+ * Dependencies go one way: cli, cni, lab → agent, tunnel, control → enrol, redirect, zds, sources → rpc, kubernetes → state, maps,
+ * identity, proto → sys → base.
  * Types may be taken from above (a lower part can fill an interface of its user); values may not.
  */
 const LAYERS = [
   ['base'],
   ['sys'],
-  ['state', 'maps', 'proto'],
+  ['state', 'maps', 'identity', 'proto'],
+  ['rpc', 'kubernetes'],
   ['enrol', 'redirect', 'zds', 'sources'],
-  ['agent', 'tunnel'],
+  ['agent', 'tunnel', 'control'],
   ['cli', 'cni', 'lab'],
 ];
 
@@ -38,7 +40,7 @@ module.exports = {
       severity: 'error',
       from: { path: '^src/cni/' },
       // api.ts is what plugin and agent say to each other.
-      to: { path: '^src/(agent|tunnel|enrol|redirect|zds|maps|sys/native)', pathNot: '^src/agent/api\\.ts$', ...values },
+      to: { path: '^src/(agent|tunnel|control|rpc|kubernetes|enrol|redirect|zds|maps|sys/native)', pathNot: '^src/agent/api\\.ts$', ...values },
     },
     {
       name: 'executables-only-through-main',

@@ -36,6 +36,15 @@ const TABLE = {
   SELF_CALL: { retryable: false, exit: 1 },
   LAB: { retryable: false, exit: 1 },
   CHECK_FAILED: { retryable: false, exit: 1 },
+  /** xDS: the control plane is away, refused us, or sent what cannot be read */
+  XDS: { retryable: true, exit: 1 },
+  /** the Kubernetes API refused or failed; `KubernetesError` carries the HTTP status */
+  KUBERNETES: { retryable: true, exit: 1 },
+  /** a caller of control is not who it must be, or may not have what it asks for */
+  UNAUTHENTICATED: { retryable: false, exit: 1 },
+  PERMISSION_DENIED: { retryable: false, exit: 1 },
+  /** a policy that cannot be expressed at L4, or cannot be read */
+  POLICY_INVALID: { retryable: false, exit: 1 },
 } as const satisfies Record<string, { retryable: boolean; exit: 1 | 2 | 3 }>;
 
 export type ErrorCode = keyof typeof TABLE;

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { CulvertError } from '../base/errors.ts';
 import { clientSettings, CONNECTION_WINDOW, sessionLimits } from './http2-settings.ts';
-import { requireIdentity } from './identity.ts';
+import { requireIdentity } from '../identity/spiffe.ts';
 import type { WorkloadCertificate } from './workload-certificate.ts';
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
 import { createServer, type Server, type TLSSocket } from 'node:tls';
 import { CulvertError } from '../base/errors.ts';
 import type { SocketAddress } from '../state/address.ts';
-import { requireTrustDomain } from './identity.ts';
+import { requireTrustDomain } from '../identity/spiffe.ts';
 import { CONNECTION_WINDOW, serverSettings, sessionLimits } from './http2-settings.ts';
 import { serveStream, type HbonePeer } from './inbound-hbone.ts';
 import type { Pod } from './pod.ts';

@@ -7,7 +7,7 @@ import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CulvertError } from '../base/errors.ts';
 import type { CertificateIssuer, SigningAnswer, SigningRequest } from './issuer.ts';
-import { generateKeys, importPrivateKey, KEY_ALGORITHM, privateKeyPem, x509 } from './x509.ts';
+import { generateKeys, importPrivateKey, KEY_ALGORITHM, privateKeyPem, x509 } from '../identity/x509.ts';
 
 const YEAR_MS = 365 * 24 * 3600_000;
 /** Clocks of peers may be behind ours. */

@@ -2,9 +2,9 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
 import { CulvertError } from '../base/errors.ts';
-import { identityOf } from './identity.ts';
+import { identityOf } from '../identity/spiffe.ts';
 import type { CertificateIssuer, SigningAnswer } from './issuer.ts';
-import { generateKeys, KEY_ALGORITHM, privateKeyPem, x509 } from './x509.ts';
+import { generateKeys, KEY_ALGORITHM, privateKeyPem, x509 } from '../identity/x509.ts';
 
 export interface WorkloadCertificate {
   identity: string;

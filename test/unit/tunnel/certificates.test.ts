@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createLogger } from '../../../src/base/log.ts';
 import { Certificates } from '../../../src/tunnel/certificates.ts';
-import { parseIdentity, requireIdentity, requireTrustDomain } from '../../../src/tunnel/identity.ts';
+import { parseIdentity, requireIdentity, requireTrustDomain } from '../../../src/identity/spiffe.ts';
 import type { CertificateIssuer, SigningRequest } from '../../../src/tunnel/issuer.ts';
 import { createLocalCa, LocalCaIssuer } from '../../../src/tunnel/local-ca.ts';
 import { obtainCertificate } from '../../../src/tunnel/workload-certificate.ts';
