@@ -24,6 +24,7 @@ export async function up(cli: Cli, flags: UpFlags): Promise<void> {
     void takeDown(lab).finally(() => process.exit(130)); // half a lab is of no use to anybody
   });
   await bringUp(lab, text, topology, {
+    source: flags.source,
     progress: (line) => {
       cli.io.err(`${line}\n`);
     },
@@ -53,6 +54,7 @@ export async function status(cli: Cli, flags: StatusFlags): Promise<void> {
 
 function statusTable(labs: LabStatus[]): Table {
   const rows = labs.flatMap((lab) => [
+    ...(lab.control === null ? [] : [[lab.name, '', 'control', alive(lab.control), '']]),
     ...lab.nodes.map((node) => [lab.name, node.node, 'agent, tunnel', `${alive(node.agent)}, ${alive(node.ztunnel)}`, '']),
     ...lab.pods.map((pod) => [
       lab.name,

@@ -1,5 +1,5 @@
 /** `culvert lab …`: the embedded two-node lab. Only the commands' shapes; what they do is loaded when one is called. */
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { defaultLabName } from '../lab/paths.ts';
 import type * as actions from './lab-actions.ts';
 import type { Cli } from './main.ts';
@@ -8,7 +8,8 @@ import { formatOption, type Format } from './output.ts';
 export interface Named {
   name: string;
 }
-export type UpFlags = Named & { file?: string };
+export type UpFlags = Named & { file?: string; source: 'file' | 'xds' };
+export type DemoFlags = Named & { source: 'file' | 'xds' };
 export type DownFlags = Named & { all?: boolean };
 export type StatusFlags = Partial<Named> & { output?: Format };
 export type LogFlags = Named & { node?: string; follow?: boolean };
@@ -21,6 +22,7 @@ export function addLab(root: Command, cli: Cli): void {
   named(lab, 'up')
     .description('build the lab and start it')
     .option('--file <topology.yaml>', 'nodes, namespaces, pods and services (default: two nodes, four pods)')
+    .addOption(sourceOption())
     .action((flags: UpFlags) => run((loaded) => loaded.up(cli, flags)));
   named(lab, 'down')
     .description('take the lab down, or what is left of it')
@@ -47,22 +49,29 @@ export function addLab(root: Command, cli: Cli): void {
       run((loaded) => loaded.label(cli, kind, target, labels, flags)),
     );
   named(lab, 'logs')
-    .description('log of the agents, the tunnels or a pod')
-    .argument('<what>', 'agent, ztunnel or namespace/name of a pod')
+    .description('log of the agents, the tunnels, the control plane or a pod')
+    .argument('<what>', 'agent, ztunnel, control or namespace/name of a pod')
     .option('--node <node>', 'only of this node')
     .option('-f, --follow', 'go on until interrupted')
     .action((what: string, flags: LogFlags) => run((loaded) => loaded.logs(cli, what, flags)));
   named(lab, 'demo')
     .description('build a lab, prove what the mesh promises, take it down')
-    .action(async (flags: Named) => {
+    .addOption(sourceOption())
+    .action(async (flags: DemoFlags) => {
       const { runDemo } = await import('../lab/demo/main.ts');
-      cli.exit.code = (await runDemo(flags.name, cli.io.out)) ? 0 : 1;
+      cli.exit.code = (await runDemo(flags.name, cli.io.out, flags.source)) ? 0 : 1;
     });
   addHidden(root, cli);
 }
 
 function named(parent: Command, name: string): Command {
   return parent.command(name).option('--name <lab>', 'name of the lab', defaultLabName);
+}
+
+function sourceOption(): Option {
+  return new Option('--source <kind>', 'what the tunnels listen to: the mesh file, or a control plane (xDS and CA) that reads it')
+    .choices(['file', 'xds'])
+    .default('file');
 }
 
 /** Roles that the lab starts inside its pods. */

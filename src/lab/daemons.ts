@@ -6,6 +6,7 @@ import { connect } from 'node:net';
 import { paths } from '../agent/api.ts';
 import { CulvertError } from '../base/errors.ts';
 import { makeCgroup, nodeCgroup } from './cgroups.ts';
+import { controlFlags, hasControl } from './control.ts';
 import type { LabPaths } from './paths.ts';
 import { isAlive, launch, readRecord, tail, type ProcessRecord } from './processes.ts';
 import { selfCommand } from './self.ts';
@@ -46,7 +47,8 @@ function agentFlags(lab: LabPaths, nodeName: string): string[] {
 
 function tunnelFlags(lab: LabPaths, nodeName: string): string[] {
   const node = lab.node(nodeName);
-  return ['--node', nodeName, '--run-dir', node.runDir, '--zds-socket', node.zdsSocket, '--mesh-file', lab.mesh, '--ca-dir', lab.ca];
+  const mesh = hasControl(lab) ? controlFlags(lab, nodeName) : ['--mesh-file', lab.mesh, '--ca-dir', lab.ca];
+  return ['--node', nodeName, '--run-dir', node.runDir, '--zds-socket', node.zdsSocket, ...mesh];
 }
 
 /** Waits for a connectable unix socket: its directory is watched, and the process must not die meanwhile. */

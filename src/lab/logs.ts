@@ -1,6 +1,7 @@
 /** `lab logs`: the log of an agent, a tunnel or a pod, to its end or followed. */
 import { closeSync, fstatSync, openSync, readSync, watch } from 'node:fs';
 import { CulvertError, isSystem } from '../base/errors.ts';
+import { hasControl } from './control.ts';
 import { nodesOf } from './down.ts';
 import type { LabPaths } from './paths.ts';
 import { readTopology, podKey } from './topology.ts';
@@ -11,16 +12,17 @@ export interface LogFile {
   path: string;
 }
 
-/** @param what "agent", "ztunnel" or "namespace/pod" @param node undefined: of all nodes */
+/** @param what "agent", "ztunnel", "control" or "namespace/pod" @param node undefined: of all nodes */
 export function logFiles(lab: LabPaths, what: string, node: string | undefined): LogFile[] {
   if (what === 'agent' || what === 'ztunnel') {
     return nodesOf(lab)
       .filter((name) => node === undefined || name === node)
       .map((name) => ({ label: `${name} ${what}`, path: what === 'agent' ? lab.node(name).agentLog : lab.node(name).tunnelLog }));
   }
+  if (what === 'control' && hasControl(lab)) return [{ label: 'control', path: lab.controlLog }];
   const pod = readTopology(lab.mesh).topology.pods.find((candidate) => podKey(candidate) === what);
   if (pod === undefined)
-    throw new CulvertError('USAGE', `find log of "${what}": it is neither agent, ztunnel nor a pod NS/NAME of lab ${lab.name}`);
+    throw new CulvertError('USAGE', `find log of "${what}": it is neither agent, ztunnel, control nor a pod NS/NAME of lab ${lab.name}`);
   return [{ label: what, path: lab.podLog(pod.node, pod.namespace, pod.name) }];
 }
 

@@ -56,6 +56,15 @@ export class LabPaths {
     return join(this.dir, 'ca');
   }
 
+  /** there only when the lab's tunnels listen to a control plane */
+  get controlDir(): string {
+    return join(this.dir, 'control');
+  }
+
+  get controlLog(): string {
+    return join(this.dir, 'control.log');
+  }
+
   get bpffs(): string {
     return join(this.dir, 'bpffs');
   }

@@ -6,6 +6,7 @@ import { CulvertError } from '../base/errors.ts';
 import { nodesOf } from './down.ts';
 import type { LabPaths } from './paths.ts';
 import { readState } from './state.ts';
+import { podKey } from './topology.ts';
 import { until } from './until.ts';
 
 export interface SettleOptions {
@@ -37,10 +38,9 @@ export async function settle(lab: LabPaths, wanted?: (pod: PodStatus) => boolean
         'CHECK_FAILED',
         moving.map((pod) => `${pod.namespace}/${pod.name} is ${pod.state} and its datapath ${pod.datapath}: ${pod.reason}`).join('; '),
       );
-    const captured = pods.filter((pod) => pod.state === 'enrolled').map((pod) => pod.uid);
     for (const node of nodesOf(lab)) {
       const known = await capturedFor(lab, node);
-      const differs = pods.find((pod) => captured.includes(pod.uid) !== known.has(pod.uid));
+      const differs = pods.find((pod) => (pod.state === 'enrolled') !== known.has(podKey(pod)));
       if (differs !== undefined)
         throw new CulvertError('CHECK_FAILED', `the tunnel of ${node} does not know yet of ${differs.namespace}/${differs.name}`);
     }
@@ -53,8 +53,9 @@ function atRest(pod: PodStatus, draining: boolean): boolean {
   return pod.state === 'not-enrolled' && (pod.datapath === 'none' || (draining && pod.datapath === 'draining'));
 }
 
-/** Uids of pods to which this node's tunnel sends HBONE. */
+/** "namespace/name" of the pods to which this node's tunnel sends HBONE; uids are not the same in every source. */
 async function capturedFor(lab: LabPaths, node: string): Promise<Set<string>> {
   const { workloads } = await configDump({ node, runDir: lab.node(node).runDir });
-  return new Set((workloads as { uid: string; protocol: string }[]).filter(({ protocol }) => protocol === 'HBONE').map(({ uid }) => uid));
+  const rows = workloads as { namespace: string; name: string; protocol: string }[];
+  return new Set(rows.filter(({ protocol }) => protocol === 'HBONE').map(podKey));
 }

@@ -1,9 +1,10 @@
 /** `lab status`: which labs exist and what of them lives. */
 import { processesOf, podCgroup } from './cgroups.ts';
+import { controlRecord, hasControl } from './control.ts';
 import { daemonRecord, type Daemon } from './daemons.ts';
 import { isUp, leftovers, nodesOf } from './down.ts';
 import type { LabPaths } from './paths.ts';
-import { isAlive } from './processes.ts';
+import { isAlive, type ProcessRecord } from './processes.ts';
 import { readState } from './state.ts';
 import { readTopology } from './topology.ts';
 import { dirname } from 'node:path';
@@ -12,6 +13,8 @@ export interface LabStatus {
   name: string;
   up: boolean;
   dir: string;
+  /** null: the tunnels listen to the mesh file */
+  control: { pid: number; alive: boolean } | null;
   nodes: { node: string; agent: { pid: number; alive: boolean }; ztunnel: { pid: number; alive: boolean } }[];
   pods: { node: string; namespace: string; name: string; uid: string; ips: string[]; netns: string; running: boolean }[];
   services: { namespace: string; name: string; vips: string[] }[];
@@ -26,6 +29,7 @@ export function statusOf(lab: LabPaths): LabStatus {
     name: lab.name,
     up,
     dir: lab.dir,
+    control: hasControl(lab) ? processState(controlRecord(lab)) : null,
     nodes: nodesOf(lab).map((node) => ({ node, agent: daemon(lab, node, 'agent'), ztunnel: daemon(lab, node, 'ztunnel') })),
     pods: podsOf(lab, state),
     services: Object.entries(state.services).map(([key, { vips }]) => ({ ...split(key), vips })),
@@ -52,7 +56,10 @@ function nodesByPod(lab: LabPaths): Map<string, string> {
 }
 
 function daemon(lab: LabPaths, node: string, which: Daemon): { pid: number; alive: boolean } {
-  const record = daemonRecord(lab, node, which);
+  return processState(daemonRecord(lab, node, which));
+}
+
+function processState(record: ProcessRecord | undefined): { pid: number; alive: boolean } {
   return { pid: record?.pid ?? 0, alive: isAlive(record) };
 }
 

@@ -5,11 +5,13 @@ import { CulvertError } from '../base/errors.ts';
 import { createLocalCa } from '../tunnel/local-ca.ts';
 import { cgroup2Mount } from '../sys/cgroup.ts';
 import { makeCgroup, nodeCgroup } from './cgroups.ts';
+import { prepareControl, startControl } from './control.ts';
 import { conflistFor } from './chain/conflist.ts';
 import { cniPath, installPlugin } from './chain/plugins.ts';
 import { must } from './command.ts';
 import { daemons, startDaemon } from './daemons.ts';
 import { isUp, takeDown } from './down.ts';
+import { buildControlNetwork } from './network/control-network.ts';
 import { serviceAddresses } from './network/addresses.ts';
 import { buildFabric } from './network/fabric.ts';
 import type { LabPaths } from './paths.ts';
@@ -22,6 +24,8 @@ import { podKey, type Topology } from './topology.ts';
 export interface UpOptions {
   /** one line per step, for people */
   progress?: (line: string) => void;
+  /** what the tunnels listen to: the mesh file, or a control plane that reads it (default file) */
+  source?: 'file' | 'xds';
   /** false: only the network and the pods' processes, no agent, no tunnel, no culvert-cni in the chain */
   mesh?: boolean;
 }
@@ -38,14 +42,20 @@ export async function bringUp(lab: LabPaths, yaml: string, topology: Topology, o
     );
   if (await takeDown(lab)) say(`removed what was left of an earlier lab ${lab.name}`);
   try {
-    await build(lab, yaml, topology, say, options.mesh ?? true);
+    await build(lab, yaml, topology, say, options);
   } catch (error) {
     await takeDown(lab).catch(() => undefined); // the first error is the one to tell; "lab down" finds the rest
     throw error;
   }
 }
 
-async function build(lab: LabPaths, yaml: string, topology: Topology, say: (line: string) => void, mesh: boolean): Promise<void> {
+async function build(
+  lab: LabPaths,
+  yaml: string,
+  topology: Topology,
+  say: (line: string) => void,
+  { mesh = true, source = 'file' }: UpOptions,
+): Promise<void> {
   cniPath(lab.bin);
   mkdirSync(lab.dir, { recursive: true, mode: 0o755 });
   writeFileSync(lab.mesh, yaml);
@@ -61,6 +71,12 @@ async function build(lab: LabPaths, yaml: string, topology: Topology, say: (line
     prepareNode(lab, node, i + 1, mesh);
   });
   say(`network: ${topology.nodes.length} nodes on one fabric`);
+  if (source === 'xds') {
+    await buildControlNetwork(lab, topology.nodes);
+    prepareControl(lab, topology.nodes);
+    await startControl(lab);
+    say('control plane: xDS and CA');
+  }
   if (mesh) {
     await Promise.all(topology.nodes.flatMap((node) => daemons.map((daemon) => startDaemon(lab, node, daemon))));
     say(`agents and tunnels: ${topology.nodes.join(', ')}`);

@@ -45,7 +45,7 @@ export const proofs: Proof[] = [
 ];
 
 /** @returns true when every proof holds */
-export async function runDemo(name: string, write: (text: string) => void): Promise<boolean> {
+export async function runDemo(name: string, write: (text: string) => void, source: 'file' | 'xds' = 'file'): Promise<boolean> {
   const started = performance.now();
   const lab = new LabPaths(name);
   const interrupted = interruption();
@@ -64,8 +64,8 @@ export async function runDemo(name: string, write: (text: string) => void): Prom
   try {
     const topology = parseTopology(defaultTopology, 'default topology');
     await report('lab up', async () => {
-      await bringUp(lab, defaultTopology, topology);
-      return `nodes ${topology.nodes.join(', ')}; ${topology.pods.length} pods through bridge, host-local and culvert-cni`;
+      await bringUp(lab, defaultTopology, topology, { source });
+      return `nodes ${topology.nodes.join(', ')}; ${topology.pods.length} pods through bridge, host-local and culvert-cni${source === 'xds' ? '; tunnels on xDS and CA of control' : ''}`;
     });
     if (failures > 0) return false;
     const stage = await Scene.set(lab);
