@@ -1,0 +1,88 @@
+/** One watch connection: a stream of JSON lines, each an event. */
+import type { KubeApi, WatchEvent } from './api.ts';
+import { KubernetesError, isKubernetes } from './errors.ts';
+import type { HttpExchange, HttpRequest } from './http.ts';
+import { isRecord } from './json.ts';
+import { LineSplitter } from './lines.ts';
+import { errorOfAnswer } from './status.ts';
+
+/** Until the server says that the watch stands. */
+const HEAD_DEADLINE_MS = 30_000;
+/**
+ * The server sends bookmarks about once a minute. A connection without any is ended as if the server had done it: connecting again
+ * costs nothing, and tells a quiet server from one that is gone.
+ */
+const QUIET_MS = 180_000;
+/** An object has at most a few MB. */
+const LINE_LIMIT = 64 * 1024 * 1024;
+const EXCERPT = 80;
+const TYPES: ReadonlySet<unknown> = new Set(['ADDED', 'MODIFIED', 'DELETED', 'BOOKMARK']);
+
+export async function watchPath(
+  http: HttpExchange,
+  path: string,
+  query: Record<string, string>,
+  onEvent: (event: WatchEvent) => void,
+  signal: AbortSignal,
+): ReturnType<KubeApi['watch']> {
+  const request: HttpRequest = { verb: 'watch', method: 'GET', path, query: { allowWatchBookmarks: 'true', ...query, watch: 'true' } };
+  const ended = new AbortController();
+  const abort = (): void => ended.abort(signal.reason);
+  if (signal.aborted) return;
+  signal.addEventListener('abort', abort);
+  const late = setTimeout(() => ended.abort(new Error(`no answer within ${HEAD_DEADLINE_MS / 1000} s`)), HEAD_DEADLINE_MS);
+  try {
+    const response = await http.open(request, ended.signal);
+    clearTimeout(late);
+    const connection: { quiet: boolean } = { quiet: false };
+    response.setTimeout(QUIET_MS, () => {
+      connection.quiet = true;
+      response.destroy();
+    });
+    const read = reader(path, onEvent);
+    const lines = new LineSplitter((line) => {
+      if (!signal.aborted) read(line); // one chunk may hold several, and the first may have been enough
+    }, LINE_LIMIT);
+    try {
+      for await (const chunk of response) {
+        lines.push(chunk as Buffer);
+      }
+    } catch (error) {
+      if (connection.quiet) return;
+      throw error;
+    }
+    if (lines.pending > 0) throw new Error('the connection ended within an event');
+  } catch (error) {
+    if (signal.aborted) return;
+    throw isKubernetes(error) ? error : new KubernetesError(`watch ${path}`, { status: 0 }, error);
+  } finally {
+    clearTimeout(late);
+    signal.removeEventListener('abort', abort);
+    ended.abort(); // whatever is left of the connection
+  }
+}
+
+function reader(path: string, onEvent: (event: WatchEvent) => void): (line: string) => void {
+  let count = 0;
+  return (line) => {
+    count++;
+    if (line === '') return;
+    const event = parse(line);
+    if (isRecord(event) && isRecord(event['object'])) {
+      if (event['type'] === 'ERROR') throw errorOfAnswer(`watch ${path}`, 500, event['object']);
+      if (TYPES.has(event['type']) && isRecord(event['object']['metadata'])) {
+        onEvent(event as unknown as WatchEvent);
+        return;
+      }
+    }
+    throw new KubernetesError(`watch ${path}: line ${count} is no event: ${JSON.stringify(line.slice(0, EXCERPT))}`, { status: 0 });
+  };
+}
+
+function parse(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
