@@ -28,7 +28,8 @@ export async function watchPath(
   const request: HttpRequest = { verb: 'watch', method: 'GET', path, query: { allowWatchBookmarks: 'true', ...query, watch: 'true' } };
   const ended = new AbortController();
   const abort = (): void => ended.abort(signal.reason);
-  if (signal.aborted) return;
+  const stopped = (): boolean => signal.aborted;
+  if (stopped()) return;
   signal.addEventListener('abort', abort);
   const late = setTimeout(() => ended.abort(new Error(`no answer within ${HEAD_DEADLINE_MS / 1000} s`)), HEAD_DEADLINE_MS);
   try {
@@ -41,19 +42,17 @@ export async function watchPath(
     });
     const read = reader(path, onEvent);
     const lines = new LineSplitter((line) => {
-      if (!signal.aborted) read(line); // one chunk may hold several, and the first may have been enough
+      if (!stopped()) read(line); // one chunk may hold several, and the first may have been enough
     }, LINE_LIMIT);
     try {
-      for await (const chunk of response) {
-        lines.push(chunk as Buffer);
-      }
+      for await (const chunk of response) lines.push(chunk as Buffer);
     } catch (error) {
       if (connection.quiet) return;
       throw error;
     }
     if (lines.pending > 0) throw new Error('the connection ended within an event');
   } catch (error) {
-    if (signal.aborted) return;
+    if (stopped()) return;
     throw isKubernetes(error) ? error : new KubernetesError(`watch ${path}`, { status: 0 }, error);
   } finally {
     clearTimeout(late);
