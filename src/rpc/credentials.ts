@@ -87,9 +87,7 @@ function handshake(raw: Socket, rules: PeerRules): Promise<TLSSocket> {
       clearTimeout(timer);
       socket.destroy();
       raw.destroy();
-      // grpc-js passes on nothing but the text.
-      const text = cause === undefined ? why : `${why}: ${cause.message}`;
-      reject(new CulvertError('XDS', `connect to ${address.url}: ${text}`, cause));
+      reject(new CulvertError('XDS', `connect to ${address.url}: ${why}`, cause));
     };
     const socket = connect({
       socket: raw,
@@ -107,8 +105,10 @@ function handshake(raw: Socket, rules: PeerRules): Promise<TLSSocket> {
     });
     socket.once('close', () => refuse('connection closed during the TLS handshake'));
     socket.on('error', (error: NodeJS.ErrnoException) => {
-      const untrusted = error.code !== undefined && UNTRUSTED.has(error.code);
-      refuse(untrusted ? `its certificate does not lead to a root in ${rootsFrom}` : 'TLS handshake', error);
+      // grpc-js passes on nothing but our text. Node's, for a missing root, gives advice that is none here.
+      const { code, message } = error;
+      const untrusted = code !== undefined && UNTRUSTED.has(code);
+      refuse(untrusted ? `its certificate does not lead to a root in ${rootsFrom} (${code})` : `TLS handshake: ${message}`, error);
     });
   });
 }

@@ -139,7 +139,7 @@ describe('control plane channel', () => {
     writeFileSync(rootCert, (await TestRoot.create('CN=other root')).pem);
     const channel = open(server, { rootCert });
     expect(await refusal(channel)).toBe(
-      `UNAVAILABLE: connect to ${server.address}: its certificate does not lead to a root in ${rootCert}: unable to verify the first certificate`,
+      `UNAVAILABLE: connect to ${server.address}: its certificate does not lead to a root in ${rootCert} (UNABLE_TO_VERIFY_LEAF_SIGNATURE)`,
     );
     writeFileSync(rootCert, server.root.pem);
     await call(channel);
