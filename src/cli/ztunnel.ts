@@ -5,6 +5,7 @@ import { configHelp, loadConfig } from '../base/config.ts';
 import { describe } from '../base/errors.ts';
 import { createLogger } from '../base/log.ts';
 import { version } from '../base/version.ts';
+import { createFileFeed } from '../sources/file/feed.ts';
 import { createFileSource } from '../sources/file/source.ts';
 import { tunnelConfigSchema } from '../tunnel/config.ts';
 import { LocalCaIssuer } from '../tunnel/local-ca.ts';
@@ -30,7 +31,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv = proc
     adminPort: config.adminPort,
     readinessPort: config.readinessPort,
     drainDeadlineMs: config.drainDeadlineMs,
-    source: createFileSource({ meshFile: config.meshFile }),
+    feed: createFileFeed(createFileSource({ meshFile: config.meshFile })),
     issuer: new LocalCaIssuer(config.caDir),
     logger,
   });

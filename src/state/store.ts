@@ -75,6 +75,10 @@ export class StateStore {
     return this.#workloads.values();
   }
 
+  isLocal(workload: Workload): boolean {
+    return this.#node === undefined || workload.node === this.#node;
+  }
+
   /** Those of this node. */
   localWorkloads(): Iterable<Workload> {
     return this.#local.values();
@@ -142,8 +146,8 @@ export class StateStore {
     return { close: () => this.#listeners.delete(listener) };
   }
 
-  /** Resolves undefined when the workload has not appeared within `timeoutMs`, or `signal` aborts. Never rejects. */
-  waitFor(id: WorkloadId, uid: string, timeoutMs: number, signal?: AbortSignal): Promise<Workload | undefined> {
+  /** Resolves undefined when the workload has not appeared within `timeoutMs`, if any, or `signal` aborts. Never rejects. */
+  waitFor(id: WorkloadId, uid: string, timeoutMs: number | undefined, signal?: AbortSignal): Promise<Workload | undefined> {
     const found = this.byId(id, uid);
     if (found !== undefined) return Promise.resolve(found);
     if (signal?.aborted === true) return Promise.resolve(undefined);
@@ -160,7 +164,7 @@ export class StateStore {
       const arrived = (): void => {
         if (this.byId(id, uid) !== undefined) settle();
       };
-      const timer = setTimeout(settle, timeoutMs);
+      const timer = timeoutMs === undefined ? undefined : setTimeout(settle, timeoutMs);
       signal?.addEventListener('abort', settle, { once: true });
       const waiting = this.#waiting.get(key);
       if (waiting === undefined) this.#waiting.set(key, new Set([arrived]));
@@ -174,7 +178,7 @@ export class StateStore {
     if (before !== undefined && isDeepStrictEqual(before, workload)) return false;
     this.#removeWorkload(workload.uid);
     this.#workloads.set(workload.uid, workload);
-    if (this.#isLocal(workload)) {
+    if (this.isLocal(workload)) {
       this.#local.set(workload.uid, workload);
       this.#byId.add(idKey(workload), workload);
     }
@@ -188,7 +192,7 @@ export class StateStore {
     const workload = this.#workloads.get(uid);
     if (workload === undefined) return false;
     this.#workloads.delete(uid);
-    if (this.#isLocal(workload)) {
+    if (this.isLocal(workload)) {
       this.#local.delete(uid);
       this.#byId.remove(idKey(workload), workload);
     }
@@ -220,10 +224,6 @@ export class StateStore {
     if (isDeepStrictEqual(this.#policies.get(policy.key), policy)) return false;
     this.#policies.set(policy.key, policy);
     return true;
-  }
-
-  #isLocal(workload: Workload): boolean {
-    return this.#node === undefined || workload.node === this.#node;
   }
 }
 

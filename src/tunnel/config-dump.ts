@@ -1,11 +1,12 @@
 /** What the admin door shows, in the shape that `istioctl ztunnel-config` reads; our extra fields are beside, never instead. */
 import { X509Certificate } from 'node:crypto';
 import { formatAddress } from '../state/address.ts';
-import type { StateSnapshot } from '../state/snapshot.ts';
+import type { StateStore } from '../state/store.ts';
 import { qualifiedName, type Service, type Workload } from '../state/workload.ts';
 import type { Certificates } from './certificates.ts';
 import type { Connection } from './connections.ts';
 import type { PodProxy } from './pod-proxy.ts';
+import { dumpPolicy } from './policy-dump.ts';
 import type { Workloads } from './workloads.ts';
 
 export interface DumpedConnection {
@@ -61,7 +62,7 @@ export interface ConfigDump {
 
 export function configDump(
   tunnel: { node: string; version: string },
-  state: StateSnapshot,
+  state: StateStore,
   certificates: Certificates,
   workloads: Workloads<PodProxy>,
 ): ConfigDump {
@@ -79,9 +80,9 @@ export function configDump(
       rows.push(...connections[direction].map((row) => ({ node, pod, direction, ...row })));
   }
   return {
-    workloads: state.workloads.map((workload) => dumpWorkload(workload, state)),
-    services: state.services.map(dumpService),
-    policies: [],
+    workloads: Array.from(state.workloads(), dumpWorkload),
+    services: Array.from(state.services(), (service) => dumpService(service, state)),
+    policies: Array.from(state.policies(), dumpPolicy),
     certificates: certificates.list().map(({ identity, state: status, certificate }) => ({
       node,
       identity,
@@ -95,7 +96,7 @@ export function configDump(
     connections: rows,
     workloadState,
     version: { version: tunnel.version },
-    config: { nodeName: tunnel.node, trustDomain: state.trustDomain },
+    config: { nodeName: tunnel.node, trustDomain: trustDomainOf(state) },
   };
 }
 
@@ -113,7 +114,13 @@ function dumped(connections: Connection[], direction: 'inbound' | 'outbound'): D
     }));
 }
 
-function dumpWorkload(workload: Workload, state: StateSnapshot): unknown {
+/** Of this node's workloads; empty while there is none. */
+function trustDomainOf(state: StateStore): string {
+  const [workload] = state.localWorkloads();
+  return workload?.trustDomain ?? '';
+}
+
+function dumpWorkload(workload: Workload): unknown {
   return {
     uid: workload.uid,
     name: workload.name,
@@ -123,23 +130,29 @@ function dumpWorkload(workload: Workload, state: StateSnapshot): unknown {
     workloadIps: workload.ips,
     protocol: workload.protocol,
     node: workload.node,
-    workloadName: workload.name,
-    workloadType: 'pod',
+    network: workload.network,
+    clusterId: workload.clusterId,
+    workloadName: workload.workloadName,
+    workloadType: workload.workloadType,
+    canonicalName: workload.canonicalName,
+    canonicalRevision: workload.canonicalRevision,
+    locality: workload.locality,
     networkMode: workload.hostNetwork ? 'HostNetwork' : 'Standard',
     status: workload.healthy ? 'Healthy' : 'Unhealthy',
-    services: state.servicesOf(workload).map(serviceKey),
+    services: [...workload.services.keys()],
+    authorizationPolicies: workload.policies,
   };
 }
 
-function dumpService(service: Service): unknown {
+function dumpService(service: Service, state: StateStore): unknown {
   return {
     name: service.name,
     namespace: service.namespace,
     hostname: service.hostname,
-    vips: service.vips.map((vip) => `/${vip}`), // "network/address"; our network has no name
+    vips: service.vips.map((vip) => `${state.network}/${vip}`),
     ports: Object.fromEntries(service.ports),
     endpoints: Object.fromEntries(
-      service.endpoints.map(({ workload, ports }) => [
+      state.endpointsOf(service).map(({ workload, ports }) => [
         workload.uid,
         {
           workloadUid: workload.uid,
@@ -149,12 +162,10 @@ function dumpService(service: Service): unknown {
         },
       ]),
     ),
-    subjectAltNames: [],
+    subjectAltNames: service.subjectAltNames,
+    canonical: service.canonical,
+    ...(service.allowUnhealthy ? { loadBalancer: { routingPreferences: [], mode: 'Standard', healthPolicy: 'AllowAll' } } : {}),
   };
-}
-
-function serviceKey(service: Service): string {
-  return `${service.namespace}/${service.hostname}`;
 }
 
 function dumpCertificate(pem: string): DumpedCertificate['certChain'][number] {

@@ -17,6 +17,8 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 interface Ends {
   src: SocketAddress;
   dst: SocketAddress;
+  /** of the pod; set before the handshake begins */
+  trustDomain: string;
   /** its refusal was logged */
   refused: boolean;
 }
@@ -48,13 +50,14 @@ export class HboneDoor {
   /** Never rejects. */
   async serve(socket: Socket): Promise<void> {
     socket.on('error', () => undefined);
-    const ends: Ends = { src: remoteAddress(socket), dst: localAddress(socket), refused: false };
+    const ends: Ends = { src: remoteAddress(socket), dst: localAddress(socket), trustDomain: '', refused: false };
     // Node reports a certificate that did not verify from the TCP socket's close, where the context below does not reach.
     socket.once('close', () => {
       this.#ends.enterWith(ends);
     });
     try {
-      const { identity } = await this.#pod.workload();
+      const { identity, trustDomain } = await this.#pod.workload();
+      ends.trustDomain = trustDomain;
       const certificate = await this.#pod.certificates.get(identity);
       if (certificate !== this.#certificate) {
         this.#certificate = certificate;
@@ -85,7 +88,7 @@ export class HboneDoor {
       const presented = socket.getPeerX509Certificate();
       if (ends === undefined || presented === undefined) throw new CulvertError('PEER_IDENTITY', 'peer has no certificate');
       if (socket.alpnProtocol !== 'h2') throw new CulvertError('PEER_IDENTITY', 'peer does not offer HTTP/2');
-      const identity = requireTrustDomain(presented, this.#pod.state.current.trustDomain);
+      const identity = requireTrustDomain(presented, ends.trustDomain);
       this.#start(socket, { identity, src: ends.src, dst: ends.dst });
     } catch (error) {
       this.#refuse(error);

@@ -6,8 +6,21 @@ import { randomBytes } from 'node:crypto';
 import { formatAddress, type SocketAddress } from '../state/address.ts';
 import type { Workload } from '../state/workload.ts';
 
+/** Who calls, for the far end's telemetry; what is not known is left out. */
 export function baggage(source: Workload): string {
-  return `k8s.namespace.name=${source.namespace},k8s.pod.name=${source.name},service.name=${source.name}`;
+  const all: [name: string, value: string][] = [
+    ['k8s.cluster.name', source.clusterId],
+    ['k8s.namespace.name', source.namespace],
+    [`k8s.${source.workloadType}.name`, source.workloadName],
+    ['service.name', source.canonicalName],
+    ['service.version', source.canonicalRevision],
+    ['cloud.region', source.locality.region],
+    ['cloud.availability_zone', source.locality.zone],
+  ];
+  return all
+    .filter(([, value]) => value !== '')
+    .map((pair) => pair.join('='))
+    .join(',');
 }
 
 /** @param host of the service that was dialled */

@@ -28,7 +28,7 @@ export async function serveStream(pod: Pod, peer: HbonePeer, stream: ServerHttp2
     return;
   }
   const { target } = refused;
-  const state = pod.state.current;
+  const { state } = pod;
   const workload = state.byId(pod.info, pod.uid);
   const client = state.byIp(peer.src.ip);
   const services = workload === undefined ? [] : state.servicesOf(workload);

@@ -20,7 +20,7 @@ export async function servePlain(pod: Pod, socket: Socket): Promise<void> {
   let connection: Connection | undefined;
   try {
     const workload = await pod.workload();
-    const state = pod.state.current;
+    const { state } = pod;
     const service = state.serviceFor(workload, dst)?.hostname;
     const facts = {
       direction: 'inbound',

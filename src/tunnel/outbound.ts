@@ -27,7 +27,8 @@ export async function serveOutbound(pod: Pod, pool: HbonePool, socket: Socket): 
   let connection: Connection | undefined;
   try {
     const source = await pod.workload();
-    const route = routeOutbound(pod.state.current, source, dst, pod.turns);
+    await pod.know(dst.ip, source.namespace);
+    const route = routeOutbound(pod.state, source, dst, pod.turns);
     const facts = factsOf(route, source, src, dst);
     connection = pod.connections.open(facts, dst);
     const upstream = await establish(pod, pool, route, facts, source, connection, socket);
@@ -62,7 +63,7 @@ async function establish(
       socket.once('close', leave);
       const key = {
         sourceIdentity: source.identity,
-        destinationIdentities: [route.workload.identity],
+        destinationIdentities: [route.workload.identity, ...(route.service?.subjectAltNames ?? [])],
         destination: route.hop,
         sourceIp: facts.src.ip,
       };

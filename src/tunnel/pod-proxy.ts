@@ -29,7 +29,6 @@ export class PodProxy {
   readonly #listeners: Server[] = [];
   readonly #stopping = new AbortController();
   #certificate: { release(): void } | undefined;
-  readonly #watch: { close(): void };
 
   private constructor(env: TunnelEnv, uid: string, info: WorkloadInfo, sockets: PodSockets) {
     this.uid = uid;
@@ -38,10 +37,7 @@ export class PodProxy {
     this.#pod = { ...env, uid, info, sockets, connections: this.connections, workload: () => this.#workload() };
     this.#pool = new HbonePool(openHbone(this.#pod));
     this.#door = new HboneDoor(this.#pod);
-    this.#watch = env.state.onChange(() => {
-      this.#prefetch();
-    });
-    this.#prefetch();
+    void this.#prefetch();
   }
 
   /** Resolves as soon as the listeners are bound. @throws SYSTEM, with nothing left behind */
@@ -69,7 +65,6 @@ export class PodProxy {
     await this.connections.idle(END_GRACE_MS);
     this.#door.destroy();
     this.#pool.destroy();
-    this.#watch.close();
     this.#certificate?.release();
     this.#certificate = undefined;
   }
@@ -98,11 +93,10 @@ export class PodProxy {
   }
 
   /** So that the first connection does not wait for a signature. */
-  #prefetch(): void {
-    const workload = this.#pod.state.current.byId(this.info, this.uid);
-    if (workload === undefined || this.#certificate !== undefined || this.#stopping.signal.aborted) return;
+  async #prefetch(): Promise<void> {
+    const workload = await this.#pod.state.waitFor(this.info, this.uid, undefined, this.#stopping.signal);
+    if (workload === undefined || this.#stopping.signal.aborted) return;
     this.#certificate = this.#pod.certificates.retain(workload.identity);
-    this.#watch.close();
   }
 }
 

@@ -16,6 +16,8 @@ export interface TunnelEnv {
   access: AccessLog;
   log: Logger;
   turns: RoundRobin;
+  /** Asks the feed for what is behind an address, where it can be asked and the state does not know. Never rejects. */
+  know(ip: string, callerNamespace: string): Promise<void>;
 }
 
 export interface Pod extends TunnelEnv {

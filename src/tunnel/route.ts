@@ -1,7 +1,7 @@
-/** Where an outbound connection goes: a pure decision over the snapshot. */
+/** Where an outbound connection goes: a decision over the state as it is, nothing is changed or asked for. */
 import { familyOf, type SocketAddress } from '../state/address.ts';
-import type { StateSnapshot } from '../state/snapshot.ts';
-import { qualifiedName, type Service, type Workload } from '../state/workload.ts';
+import type { StateStore } from '../state/store.ts';
+import type { Service, Workload } from '../state/workload.ts';
 import { HBONE_PORT } from './ports.ts';
 
 export type Route =
@@ -25,18 +25,16 @@ export class RoundRobin {
 }
 
 /** @param destination the address and port that the application dialled */
-export function routeOutbound(state: StateSnapshot, source: Workload, destination: SocketAddress, turns: RoundRobin): Route {
+export function routeOutbound(state: StateStore, source: Workload, destination: SocketAddress, turns: RoundRobin): Route {
   const service = state.byVip(destination.ip, source.namespace);
-  if (service !== undefined) return routeService(service, destination, turns);
+  if (service !== undefined) return routeService(state, service, destination, turns);
   const workload = state.byIp(destination.ip);
   return toWorkload(workload, destination, undefined);
 }
 
-function routeService(service: Service, dialled: SocketAddress, turns: RoundRobin): Route {
-  const candidates = service.endpoints.filter(
-    ({ workload, ports }) => workload.healthy && workload.ips.length > 0 && ports.has(dialled.port),
-  );
-  const endpoint = turns.choose(`${qualifiedName(service)}:${String(dialled.port)}`, candidates);
+function routeService(state: StateStore, service: Service, dialled: SocketAddress, turns: RoundRobin): Route {
+  const candidates = state.endpointsOf(service).filter(({ ports }) => ports.has(dialled.port));
+  const endpoint = turns.choose(`${service.key}:${String(dialled.port)}`, candidates);
   const port = endpoint?.ports.get(dialled.port);
   const ip = endpoint === undefined ? undefined : addressLike(endpoint.workload, dialled.ip);
   if (endpoint === undefined || port === undefined || ip === undefined) return { kind: 'none', service };

@@ -1,8 +1,8 @@
-/** The built-in ztunnel, put together: a source feeds the state, ZDS brings the pods, each pod gets a proxy. */
+/** The built-in ztunnel, put together: a feed keeps the state, ZDS brings the pods, each pod gets a proxy. */
 import type { Server } from 'node:http';
 import { describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import type { Source } from '../sources/source.ts';
+import type { StateFeed } from '../sources/feed.ts';
 import { StateStore } from '../state/store.ts';
 import { ZdsClient, type ConnectSeqpacket } from '../zds/client.ts';
 import { AccessLog } from './access-log.ts';
@@ -14,6 +14,7 @@ import { NetnsSockets } from './netns-sockets.ts';
 import type { TunnelEnv } from './pod.ts';
 import { PodProxy } from './pod-proxy.ts';
 import { RoundRobin } from './route.ts';
+import { UnenforcedPolicies } from './unenforced-policies.ts';
 import { Workloads } from './workloads.ts';
 
 const DRAIN_DEADLINE_MS = 5_000;
@@ -27,7 +28,9 @@ export interface TunnelOptions {
   adminPort?: number;
   readinessPort?: number;
   drainDeadlineMs?: number;
-  source: Source;
+  feed: StateFeed;
+  /** of this node; default: the one without a name */
+  network?: string;
   issuer: CertificateIssuer;
   /** a logger for a scope, "access" among them */
   logger(scope: string): Logger;
@@ -38,17 +41,20 @@ export interface TunnelOptions {
 export class Tunnel {
   readonly #options: TunnelOptions;
   readonly #log: Logger;
-  readonly #state = new StateStore();
+  readonly #state: StateStore;
   readonly #certificates: Certificates;
   readonly #workloads: Workloads<PodProxy>;
   readonly #zds: ZdsClient;
-  #watch: { close(): void } | undefined;
+  #synced = false;
+  /** closed when the tunnel stops, in this order */
+  readonly #watches: { close(): void }[] = [];
   #unix: UnixServer | undefined;
   readonly #servers: Server[] = [];
 
   constructor(options: TunnelOptions) {
     this.#options = options;
     this.#log = options.logger('tunnel');
+    this.#state = new StateStore({ node: options.node, network: options.network ?? '' });
     this.#certificates = new Certificates(options.issuer, options.logger('certificates'));
     const env: TunnelEnv = {
       state: this.#state,
@@ -56,6 +62,7 @@ export class Tunnel {
       access: new AccessLog(options.logger('access')),
       log: options.logger('proxy'),
       turns: new RoundRobin(),
+      know: knowledge(options.feed, this.#state),
     };
     this.#workloads = new Workloads(
       (uid, info, netnsFd) => PodProxy.start(env, uid, info, new NetnsSockets(netnsFd, env.log)),
@@ -67,25 +74,24 @@ export class Tunnel {
   /** The agent is met only once the mesh is known, so that no pod's first connection has to wait for it. @throws SYSTEM */
   async start(): Promise<void> {
     await this.#openDoors();
-    let met = false;
-    this.#watch = this.#options.source.watch(
-      (snapshot) => {
-        this.#state.update(snapshot);
-        if (met) return;
-        met = true;
+    this.#watches.push(new UnenforcedPolicies(this.#state, this.#log));
+    const feed = this.#options.feed.start(this.#state, {
+      onSynced: () => {
+        this.#synced = true;
         this.#zds.start();
       },
-      (error) => {
-        this.#log.error({ error: describe(error) }, 'source has faults; the last good snapshot stays in use');
+      onError: (error) => {
+        this.#log.error({ error: describe(error) }, 'source has faults; the last good state stays in use');
       },
-    );
+    });
+    this.#watches.unshift(feed);
   }
 
   /** @param deadlineMs for connections to end by themselves; 0 ends them now */
   async stop(deadlineMs = this.#options.drainDeadlineMs ?? DRAIN_DEADLINE_MS): Promise<void> {
     this.#zds.close();
     await this.#workloads.close(deadlineMs);
-    this.#watch?.close();
+    for (const watch of this.#watches) watch.close();
     this.#certificates.close();
     for (const server of this.#servers) {
       server.close();
@@ -97,8 +103,8 @@ export class Tunnel {
   async #openDoors(): Promise<void> {
     const { adminSocket, adminPort, readinessPort } = this.#options;
     const env: AdminEnv = {
-      dump: () => configDump(this.#options, this.#state.current, this.#certificates, this.#workloads),
-      pending: () => [...(this.#state.synced ? [] : ['state manager']), ...(this.#workloads.ready ? [] : ['workload proxy manager'])],
+      dump: () => configDump(this.#options, this.#state, this.#certificates, this.#workloads),
+      pending: () => [...(this.#synced ? [] : ['state manager']), ...(this.#workloads.ready ? [] : ['workload proxy manager'])],
     };
     if (adminSocket !== undefined) this.#unix = await serveUnix(adminHandler(env), adminSocket);
     if (adminPort !== undefined) await this.#door(() => serveTcp(adminHandler(env), adminPort, '127.0.0.1'));
@@ -113,4 +119,12 @@ export class Tunnel {
       this.#log.error({ error: describe(error) }, 'admin door stays closed');
     }
   }
+}
+
+/** Where the feed can be asked, it is asked once for each address that a pod dials and nobody knows. */
+function knowledge(feed: StateFeed, state: StateStore): TunnelEnv['know'] {
+  return async (ip, callerNamespace) => {
+    if (state.byVip(ip, callerNamespace) !== undefined || state.byIp(ip) !== undefined) return;
+    await feed.demand?.(ip);
+  };
 }

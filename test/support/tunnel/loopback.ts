@@ -9,9 +9,8 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import type { Logger } from '../../../src/base/log.ts';
 import type { SocketAddress } from '../../../src/state/address.ts';
-import { StateSnapshot } from '../../../src/state/snapshot.ts';
 import { StateStore } from '../../../src/state/store.ts';
-import { spiffeId, type Service, type Workload } from '../../../src/state/workload.ts';
+import type { Service, Workload } from '../../../src/state/workload.ts';
 import { AccessLog } from '../../../src/tunnel/access-log.ts';
 import { Certificates } from '../../../src/tunnel/certificates.ts';
 import { createLocalCa, LocalCaIssuer } from '../../../src/tunnel/local-ca.ts';
@@ -28,20 +27,6 @@ export function collectingLogger(): { log: Logger; lines: LogLine[] } {
   const lines: LogLine[] = [];
   const log = pino({ level: 'debug' }, { write: (text: string) => void lines.push(JSON.parse(text) as LogLine) });
   return { log, lines };
-}
-
-export function workload(name: string, ip: string, overrides: Partial<Workload> = {}): Workload {
-  const base = {
-    uid: `uid-${name}`,
-    namespace: 'shop',
-    name,
-    serviceAccount: name,
-    node: 'node1',
-    trustDomain: 'cluster.local',
-    ips: [ip],
-  };
-  const merged = { ...base, protocol: 'HBONE' as const, healthy: true, hostNetwork: false, ...overrides };
-  return { ...merged, identity: overrides.identity ?? spiffeId(merged.trustDomain, merged.namespace, merged.serviceAccount) };
 }
 
 export class LoopbackSockets implements PodSockets {
@@ -103,13 +88,14 @@ export class LoopbackMesh {
       access: new AccessLog(this.access.log),
       log: this.other.log,
       turns: new RoundRobin(),
+      know: () => Promise.resolve(),
     };
   }
 
   static async create(workloads: Workload[], services: Service[] = []): Promise<LoopbackMesh> {
     const mesh = new LoopbackMesh();
     await createLocalCa(mesh.caDir);
-    mesh.store.replace(new StateSnapshot('cluster.local', workloads, services));
+    mesh.store.replace({ workloads, services, policies: [] });
     for (const one of workloads) await mesh.serve(one);
     return mesh;
   }

@@ -8,7 +8,8 @@ import { adminHandler, readinessHandler, serveTcp, serveUnix } from '../../../sr
 import { configDump } from '../../../src/tunnel/config-dump.ts';
 import { Workloads } from '../../../src/tunnel/workloads.ts';
 import type { PodProxy } from '../../../src/tunnel/pod-proxy.ts';
-import { eventually, listenApp, LoopbackMesh, workload } from '../../support/tunnel/loopback.ts';
+import { workload } from '../../support/state.ts';
+import { eventually, listenApp, LoopbackMesh } from '../../support/tunnel/loopback.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'cvt-tun-admin-'));
 afterAll(() => {
@@ -66,7 +67,7 @@ describe('config dump', () => {
         { kind: 'add', uid: `uid-${name}`, workload: { name, namespace: 'shop', serviceAccount: name } },
         openSync('/dev/null', 'r'),
       );
-    const dump = configDump({ node: 'node1', version: '1' }, mesh.store.current, mesh.env.certificates, workloads);
+    const dump = configDump({ node: 'node1', version: '1' }, mesh.store, mesh.env.certificates, workloads);
     const common = { protocol: 'HBONE', originalDst: '127.74.2.1:8080', bytesIn: 4, bytesOut: 4 };
     expect(dump.workloadState['uid-client']?.connections).toMatchObject({
       inbound: [],

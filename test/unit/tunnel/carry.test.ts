@@ -2,7 +2,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import type { Server, Socket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { eventually, listenApp, LoopbackMesh, readAll, workload } from '../../support/tunnel/loopback.ts';
+import { endpointOf, service, workload } from '../../support/state.ts';
+import { eventually, listenApp, LoopbackMesh, readAll } from '../../support/tunnel/loopback.ts';
 
 const CLIENT = '127.77.1.1';
 const WEB = '127.77.2.1';
@@ -13,18 +14,8 @@ const seen: Socket[] = [];
 const clients: (string | undefined)[] = [];
 
 beforeAll(async () => {
-  const web = workload('web', WEB);
-  const ports = new Map([[80, 8080]]);
-  const service = {
-    namespace: 'shop',
-    name: 'web',
-    hostname: 'web.shop.svc.cluster.local',
-    vips: ['127.77.9.9'],
-    ports,
-    endpoints: [{ workload: web, ports }],
-  };
-  const empty = { namespace: 'shop', name: 'none', hostname: 'none.shop.svc.cluster.local', vips: ['127.77.9.8'], ports, endpoints: [] };
-  mesh = await LoopbackMesh.create([workload('client', CLIENT), web], [service, empty]);
+  const services = [service({ vips: ['127.77.9.9'] }), service({ name: 'none', vips: ['127.77.9.8'] })];
+  mesh = await LoopbackMesh.create([workload('client', CLIENT), workload('web', WEB, endpointOf())], services);
   const app = (ip: string, port: number, serve: (socket: Socket) => void): Promise<unknown> =>
     listenApp(ip, port, serve).then((server) => apps.push(server));
   await app(WEB, 8080, (socket) => {

@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createLocalCa, LocalCaIssuer } from '../../../src/tunnel/local-ca.ts';
 import { obtainCertificate } from '../../../src/tunnel/workload-certificate.ts';
-import { eventually, listenApp, LoopbackMesh, workload } from '../../support/tunnel/loopback.ts';
+import { workload } from '../../support/state.ts';
+import { eventually, listenApp, LoopbackMesh } from '../../support/tunnel/loopback.ts';
 
 const WEB = '127.79.2.1';
 let mesh: LoopbackMesh;

@@ -11,7 +11,8 @@ import { baggage, forwarded, forwardedHost, traceparent } from '../../../src/tun
 import { serverSettings } from '../../../src/tunnel/http2-settings.ts';
 import { createLocalCa, LocalCaIssuer } from '../../../src/tunnel/local-ca.ts';
 import { obtainCertificate, type WorkloadCertificate } from '../../../src/tunnel/workload-certificate.ts';
-import { eventually, workload } from '../../support/tunnel/loopback.ts';
+import { workload } from '../../support/state.ts';
+import { eventually } from '../../support/tunnel/loopback.ts';
 
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web';
 const CLIENT = 'spiffe://cluster.local/ns/shop/sa/client';
