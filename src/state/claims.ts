@@ -2,6 +2,8 @@
  * An index in which several may claim one key: two pods with one address while the older is not yet known to be gone, two services
  * with one virtual address. Who comes first is a matter of what they are, never of which arrived first.
  */
+import { placeOf } from './sorted.ts';
+
 export class Claims<V extends object> {
   readonly #order: (a: V, b: V) => number;
   /** best first; never empty */
@@ -14,19 +16,8 @@ export class Claims<V extends object> {
 
   add(key: string, claimant: V): void {
     const claimants = this.#claimants.get(key);
-    if (claimants === undefined) {
-      this.#claimants.set(key, [claimant]);
-      return;
-    }
-    let low = 0;
-    let high = claimants.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      const other = claimants[middle];
-      if (other !== undefined && this.#order(other, claimant) < 0) low = middle + 1;
-      else high = middle;
-    }
-    claimants.splice(low, 0, claimant);
+    if (claimants === undefined) this.#claimants.set(key, [claimant]);
+    else claimants.splice(placeOf(claimants, claimant, this.#order), 0, claimant);
   }
 
   /** @param claimant the very object that was added */
