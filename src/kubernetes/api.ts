@@ -48,10 +48,19 @@ export interface KubeApi {
   patch(path: string, body: unknown, kind: 'merge' | 'strategic' | 'json' | 'apply'): Promise<KubeObject>;
   /** A missing object is fine. */
   remove(path: string): Promise<void>;
-  list(path: string, query?: Record<string, string>): Promise<ObjectPage>;
+  /** @param signal gives up waiting for the answer; rejects then */
+  list(path: string, query?: Record<string, string>, signal?: AbortSignal): Promise<ObjectPage>;
   /**
-   * One watch connection, until the server ends it (returns), `signal` aborts (returns), or it fails.
+   * One watch connection, until it ends (returns, also when it breaks: who watches again learns whether the server is there), `signal`
+   * aborts (returns), or the server refuses.
+   * @param onOpen the server accepted; events follow
    * @throws KubernetesError, status 410 when `resourceVersion` is too old
    */
-  watch(path: string, query: Record<string, string>, onEvent: (event: WatchEvent) => void, signal: AbortSignal): Promise<void>;
+  watch(
+    path: string,
+    query: Record<string, string>,
+    onEvent: (event: WatchEvent) => void,
+    signal: AbortSignal,
+    onOpen?: () => void,
+  ): Promise<void>;
 }

@@ -45,10 +45,10 @@ export function connectKubernetes(options: KubernetesOptions): KubeApi {
     async remove(path) {
       await http.json({ verb: 'delete', method: 'DELETE', path }, DEADLINE_MS).catch(absent);
     },
-    async list(path, query = {}) {
-      return page(path, await http.json({ verb: 'list', method: 'GET', path, query }, LIST_DEADLINE_MS));
+    async list(path, query = {}, signal) {
+      return page(path, await http.json({ verb: 'list', method: 'GET', path, query }, LIST_DEADLINE_MS, signal));
     },
-    watch: (path, query, onEvent, signal) => watchPath(http, path, query, onEvent, signal),
+    watch: (...watch) => watchPath(http, ...watch),
   };
 }
 

@@ -70,8 +70,11 @@ export class HttpExchange {
   }
 
   /** @throws KubernetesError, also when the answer is no JSON */
-  async json(request: HttpRequest, deadlineMs: number): Promise<unknown> {
+  async json(request: HttpRequest, deadlineMs: number, signal?: AbortSignal): Promise<unknown> {
+    signal?.throwIfAborted();
     const deadline = new AbortController();
+    const abort = (): void => deadline.abort(signal?.reason);
+    signal?.addEventListener('abort', abort);
     const timer = setTimeout(() => deadline.abort(new Error(`no answer within ${deadlineMs / 1000} s`)), deadlineMs);
     try {
       const response = await this.open(request, deadline.signal);
@@ -83,6 +86,7 @@ export class HttpExchange {
       }
     } finally {
       clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
     }
   }
 }

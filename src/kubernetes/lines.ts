@@ -28,11 +28,6 @@ export class LineSplitter {
     if (from < chunk.length) this.#keep(chunk.subarray(from));
   }
 
-  /** bytes of a line that has no end yet */
-  get pending(): number {
-    return this.#size;
-  }
-
   #keep(part: Buffer): void {
     this.#size += part.length;
     if (this.#size > this.#limit) throw new Error(`a line of more than ${this.#limit} bytes`);

@@ -1,4 +1,5 @@
 /** One watch connection: a stream of JSON lines, each an event. */
+import type { IncomingMessage } from 'node:http';
 import type { KubeApi, WatchEvent } from './api.ts';
 import { KubernetesError, isKubernetes } from './errors.ts';
 import type { HttpExchange, HttpRequest } from './http.ts';
@@ -18,13 +19,8 @@ const LINE_LIMIT = 64 * 1024 * 1024;
 const EXCERPT = 80;
 const TYPES: ReadonlySet<unknown> = new Set(['ADDED', 'MODIFIED', 'DELETED', 'BOOKMARK']);
 
-export async function watchPath(
-  http: HttpExchange,
-  path: string,
-  query: Record<string, string>,
-  onEvent: (event: WatchEvent) => void,
-  signal: AbortSignal,
-): ReturnType<KubeApi['watch']> {
+export async function watchPath(http: HttpExchange, ...watch: Parameters<KubeApi['watch']>): Promise<void> {
+  const [path, query, onEvent, signal, onOpen] = watch;
   const request: HttpRequest = { verb: 'watch', method: 'GET', path, query: { allowWatchBookmarks: 'true', ...query, watch: 'true' } };
   const ended = new AbortController();
   const abort = (): void => ended.abort(signal.reason);
@@ -35,22 +31,13 @@ export async function watchPath(
   try {
     const response = await http.open(request, ended.signal);
     clearTimeout(late);
-    const connection: { quiet: boolean } = { quiet: false };
-    response.setTimeout(QUIET_MS, () => {
-      connection.quiet = true;
-      response.destroy();
-    });
+    onOpen?.();
+    response.setTimeout(QUIET_MS, () => response.destroy());
     const read = reader(path, onEvent);
     const lines = new LineSplitter((line) => {
       if (!stopped()) read(line); // one chunk may hold several, and the first may have been enough
     }, LINE_LIMIT);
-    try {
-      for await (const chunk of response) lines.push(chunk as Buffer);
-    } catch (error) {
-      if (connection.quiet) return;
-      throw error;
-    }
-    if (lines.pending > 0) throw new Error('the connection ended within an event');
+    await drain(response, (chunk) => lines.push(chunk));
   } catch (error) {
     if (stopped()) return;
     throw isKubernetes(error) ? error : new KubernetesError(`watch ${path}`, { status: 0 }, error);
@@ -59,6 +46,22 @@ export async function watchPath(
     signal.removeEventListener('abort', abort);
     ended.abort(); // whatever is left of the connection
   }
+}
+
+/** Until the stream ends or breaks, which is the same to a watch; rejects with what `onChunk` throws. */
+function drain(response: IncomingMessage, onChunk: (chunk: Buffer) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    response.on('data', (chunk: Buffer) => {
+      try {
+        onChunk(chunk);
+      } catch (error) {
+        reject(error instanceof Error ? error : new Error(String(error)));
+        response.destroy();
+      }
+    });
+    response.on('error', () => undefined); // 'close' follows
+    response.on('close', resolve);
+  });
 }
 
 function reader(path: string, onEvent: (event: WatchEvent) => void): (line: string) => void {

@@ -1,0 +1,20 @@
+/** Growing pauses between attempts, with jitter, so that replicas that lost the same server do not return in step. */
+import { setTimeout } from 'node:timers/promises';
+
+const FIRST_MS = 100;
+const MAX_MS = 30_000;
+
+export class Backoff {
+  #failures = 0;
+
+  reset(): void {
+    this.#failures = 0;
+  }
+
+  /** Returns early when the signal aborts. */
+  async wait(signal: AbortSignal): Promise<void> {
+    const full = Math.min(MAX_MS, FIRST_MS * 2 ** this.#failures);
+    this.#failures = Math.min(this.#failures + 1, 16);
+    await setTimeout(full * (0.5 + Math.random() / 2), undefined, { signal, ref: false }).catch(() => undefined);
+  }
+}
