@@ -1,27 +1,51 @@
 /**
  * The certificates of this node's identities, each fetched once, kept in memory, renewed at half of its life, and forgotten with
- * the last workload that needs it.
+ * the last workload that needs it. An issuer that is away costs nothing until a certificate expires: the one at hand stays in use.
  */
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { CertificateIssuer } from './issuer.ts';
+import { IssuerHealth, isOutage } from './issuer-health.ts';
+import { renewalDelay, retryDelay } from './renewal.ts';
+import { UrgentFirst, type Urgency } from './urgent-first.ts';
 import { obtainCertificate, type WorkloadCertificate } from './workload-certificate.ts';
 
 const LIFETIME_MS = 24 * 3600_000;
-const RETRY_FIRST_MS = 1_000;
-const RETRY_MAX_MS = 150_000;
+/** Requests under way at once, as ztunnel's. */
+const CONCURRENCY = 8;
+/** A connection that needs a certificate does not wait for the next try of a long back-off, but does not try more often than this. */
+const CONNECTION_RETRY_MS = 5_000;
+const TIMER_MAX_MS = 2 ** 31 - 1;
 
 export type CertificateState = 'Available' | 'Initializing' | 'Unavailable';
+
+export interface CertificateStatus {
+  identity: string;
+  state: CertificateState;
+  certificate: WorkloadCertificate | undefined;
+  /** of the last try, when it failed; also while an older certificate is still good */
+  failure: { reason: string; at: Date } | undefined;
+}
+
+interface Failure {
+  error: unknown;
+  /** ms since epoch */
+  at: number;
+  /** in a row */
+  count: number;
+  /** before this moment nobody tries again, ms since epoch */
+  until: number;
+}
 
 interface Entry {
   identity: string;
   users: number;
   certificate?: WorkloadCertificate;
-  fetching?: Promise<WorkloadCertificate>;
-  lastError?: unknown;
-  failures: number;
-  /** before this moment a failed fetch is not repeated, ms since epoch */
-  retryAt: number;
+  /** of the last certificate when it came, ms */
+  lifeMs?: number;
+  /** asked for: waiting for its turn, or under way */
+  fetch?: PromiseWithResolvers<WorkloadCertificate>;
+  failure?: Failure;
   timer?: NodeJS.Timeout;
 }
 
@@ -30,19 +54,24 @@ export class Certificates {
   readonly #log: Logger;
   readonly #lifetimeMs: number;
   readonly #entries = new Map<string, Entry>();
+  readonly #health: IssuerHealth;
+  readonly #requests: UrgentFirst<Entry>;
   #closed = false;
 
+  /** @param lifetimeMs that is asked for; the issuer may give less */
   constructor(issuer: CertificateIssuer, log: Logger, lifetimeMs = LIFETIME_MS) {
     this.#issuer = issuer;
     this.#log = log;
     this.#lifetimeMs = lifetimeMs;
+    this.#health = new IssuerHealth(log);
+    this.#requests = new UrgentFirst(CONCURRENCY, (entry) => this.#obtain(entry));
   }
 
   /** Keeps an identity warm until released: fetched now, renewed, its failures retried. */
   retain(identity: string): { release(): void } {
     const entry = this.#entry(identity);
     entry.users++;
-    this.get(identity).catch(() => undefined); // logged where it happened, retried by the timer
+    if (!isGood(entry.certificate) && entry.failure === undefined) void this.#ask(entry, 'prefetch');
     let released = false;
     return {
       release: () => {
@@ -59,85 +88,114 @@ export class Certificates {
    */
   async get(identity: string): Promise<WorkloadCertificate> {
     const entry = this.#entry(identity);
-    const { certificate } = entry;
-    if (certificate !== undefined && certificate.notAfter.getTime() > Date.now()) return certificate;
-    if (entry.fetching === undefined && Date.now() < entry.retryAt) {
-      throw new CulvertError('CERTIFICATE', `obtain certificate of ${identity}: waiting before another try`, entry.lastError);
-    }
-    return this.#fetch(entry);
+    if (isGood(entry.certificate)) return entry.certificate;
+    if (entry.fetch === undefined && entry.failure !== undefined && Date.now() < entry.failure.until)
+      throw new CulvertError('CERTIFICATE', `obtain certificate of ${identity}: waiting before another try`, entry.failure.error);
+    return this.#ask(entry, 'connection');
   }
 
-  list(): { identity: string; state: CertificateState; certificate: WorkloadCertificate | undefined }[] {
-    return [...this.#entries.values()].map(({ identity, certificate, lastError }) => {
-      const valid = certificate !== undefined && certificate.notAfter.getTime() > Date.now();
-      return { identity, state: valid ? 'Available' : lastError === undefined ? 'Initializing' : 'Unavailable', certificate };
-    });
+  list(): CertificateStatus[] {
+    return [...this.#entries.values()].map(({ identity, certificate, failure }) => ({
+      identity,
+      state: isGood(certificate) ? 'Available' : failure === undefined ? 'Initializing' : 'Unavailable',
+      certificate,
+      failure: failure && { reason: describe(failure.error), at: new Date(failure.at) },
+    }));
   }
 
   close(): void {
     this.#closed = true;
-    for (const entry of this.#entries.values()) this.#forget(entry);
+    for (const entry of [...this.#entries.values()]) this.#forget(entry);
   }
 
   #entry(identity: string): Entry {
     let entry = this.#entries.get(identity);
-    if (entry === undefined) this.#entries.set(identity, (entry = { identity, users: 0, failures: 0, retryAt: 0 }));
+    if (entry === undefined) this.#entries.set(identity, (entry = { identity, users: 0 }));
     return entry;
   }
 
-  #fetch(entry: Entry): Promise<WorkloadCertificate> {
-    entry.fetching ??= this.#obtain(entry).finally(() => {
-      delete entry.fetching;
-    });
-    return entry.fetching;
+  #ask(entry: Entry, urgency: Urgency): Promise<WorkloadCertificate> {
+    if (entry.fetch === undefined) {
+      entry.fetch = Promise.withResolvers();
+      entry.fetch.promise.catch(() => undefined); // logged where it happened; perhaps nobody waits
+    }
+    const { promise } = entry.fetch;
+    this.#requests.add(entry, urgency);
+    return promise;
   }
 
-  async #obtain(entry: Entry): Promise<WorkloadCertificate> {
+  async #obtain(entry: Entry): Promise<void> {
+    const { fetch } = entry;
     try {
       const certificate = await obtainCertificate(this.#issuer, entry.identity, this.#lifetimeMs);
-      entry.certificate = certificate;
-      entry.failures = 0;
-      entry.retryAt = 0;
-      delete entry.lastError;
-      this.#log.info(
-        { identity: entry.identity, serial: certificate.serial, notAfter: certificate.notAfter.toISOString() },
-        'certificate obtained',
-      );
-      this.#schedule(entry, renewalDelay(certificate));
-      return certificate;
+      delete entry.fetch;
+      this.#obtained(entry, certificate);
+      fetch?.resolve(certificate);
     } catch (error) {
-      const delay = Math.min(RETRY_FIRST_MS * 2 ** entry.failures++, RETRY_MAX_MS);
-      entry.lastError = error;
-      entry.retryAt = Date.now() + delay;
-      this.#log.warn({ identity: entry.identity, error: describe(error), retryInMs: delay }, 'certificate not obtained');
-      this.#schedule(entry, delay);
-      throw error;
+      delete entry.fetch;
+      this.#failed(entry, error);
+      fetch?.reject(error);
     }
+  }
+
+  #obtained(entry: Entry, certificate: WorkloadCertificate): void {
+    entry.certificate = certificate;
+    entry.lifeMs = certificate.notAfter.getTime() - Date.now();
+    delete entry.failure;
+    const { identity } = entry;
+    this.#log.info({ identity, serial: certificate.serial, notAfter: certificate.notAfter.toISOString() }, 'certificate obtained');
+    this.#schedule(entry, renewalDelay(entry.lifeMs));
+    if (this.#health.succeeded(identity)) this.#catchUp();
+  }
+
+  #failed(entry: Entry, error: unknown): void {
+    const now = Date.now();
+    const remainingMs = Math.max(0, (entry.certificate?.notAfter.getTime() ?? 0) - now);
+    const count = (entry.failure?.count ?? 0) + 1;
+    const delayMs = retryDelay(count, entry.lifeMs ?? this.#lifetimeMs, remainingMs);
+    entry.failure = { error, at: now, count, until: now + Math.min(delayMs, CONNECTION_RETRY_MS) };
+    this.#health.failed(entry.identity, error, delayMs);
+    if (entry.certificate !== undefined && remainingMs === 0) {
+      this.#log.error({ identity: entry.identity, error: describe(error) }, 'certificate expired and not renewed: connections fail');
+      delete entry.certificate; // said once
+    }
+    this.#schedule(entry, delayMs);
+  }
+
+  /** The issuer is back: whoever had to do without it need not sit out a back-off. */
+  #catchUp(): void {
+    for (const entry of this.#entries.values())
+      if (entry.users > 0 && entry.failure !== undefined && isOutage(entry.failure.error)) this.#again(entry);
   }
 
   /** Only identities in use are renewed; one asked for in passing is fetched again when asked for again. */
   #schedule(entry: Entry, delayMs: number): void {
     clearTimeout(entry.timer);
-    if (this.#closed) return;
+    if (this.#closed || this.#entries.get(entry.identity) !== entry) return;
     entry.timer = setTimeout(
       () => {
-        if (entry.users > 0) this.#fetch(entry).catch(() => undefined);
+        if (entry.users > 0) this.#again(entry);
         else this.#forget(entry);
       },
-      Math.min(delayMs, 2 ** 31 - 1),
+      Math.min(delayMs, TIMER_MAX_MS),
     );
     entry.timer.unref();
+  }
+
+  #again(entry: Entry): void {
+    void this.#ask(entry, isGood(entry.certificate) ? 'refresh' : 'prefetch');
   }
 
   #forget(entry: Entry): void {
     clearTimeout(entry.timer);
     if (this.#entries.get(entry.identity) === entry) this.#entries.delete(entry.identity);
+    this.#health.forget(entry.identity);
+    if (!this.#requests.drop(entry)) return;
+    entry.fetch?.reject(new CulvertError('CERTIFICATE', `obtain certificate of ${entry.identity}: no workload needs it any more`));
+    delete entry.fetch;
   }
 }
 
-/** To half of the lifetime, a tenth of it more or less, so that a node's identities do not all renew in one moment. */
-function renewalDelay({ notBefore, notAfter }: WorkloadCertificate): number {
-  const lifetime = notAfter.getTime() - notBefore.getTime();
-  const half = notBefore.getTime() + lifetime / 2;
-  return Math.max(half + (Math.random() - 0.5) * 0.1 * lifetime - Date.now(), RETRY_FIRST_MS);
+function isGood(certificate: WorkloadCertificate | undefined): certificate is WorkloadCertificate {
+  return certificate !== undefined && certificate.notAfter.getTime() > Date.now();
 }

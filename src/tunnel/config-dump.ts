@@ -29,7 +29,7 @@ export interface ConnectionRow extends DumpedConnection {
   direction: 'inbound' | 'outbound';
 }
 
-/** `node`, `notBefore`, `notAfter` and `serial` of the leaf: the row of `culvert certs`; null while there is none. */
+/** The row of `culvert certs`, and the certificates. `notBefore`, `notAfter` and `serial` are the leaf's, null while there is none. */
 export interface DumpedCertificate {
   node: string;
   identity: string;
@@ -37,6 +37,9 @@ export interface DumpedCertificate {
   notBefore: string | null;
   notAfter: string | null;
   serial: string | null;
+  /** why the last try to get or renew it failed, and when; null after one that did not */
+  error: string | null;
+  errorTime: string | null;
   certChain: { pem: string; serialNumber: string; validFrom: string; expirationTime: string }[];
   rootCerts: { pem: string; serialNumber: string; validFrom: string; expirationTime: string }[];
 }
@@ -83,13 +86,15 @@ export function configDump(
     workloads: Array.from(state.workloads(), dumpWorkload),
     services: Array.from(state.services(), (service) => dumpService(service, state)),
     policies: Array.from(state.policies(), dumpPolicy),
-    certificates: certificates.list().map(({ identity, state: status, certificate }) => ({
+    certificates: certificates.list().map(({ identity, state: status, certificate, failure }) => ({
       node,
       identity,
       state: status,
       notBefore: certificate?.notBefore.toISOString() ?? null,
       notAfter: certificate?.notAfter.toISOString() ?? null,
       serial: certificate?.serial ?? null,
+      error: failure?.reason ?? null,
+      errorTime: failure?.at.toISOString() ?? null,
       certChain: (certificate?.chain ?? []).map(dumpCertificate),
       rootCerts: (certificate?.roots ?? []).map(dumpCertificate),
     })),

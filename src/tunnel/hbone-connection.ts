@@ -16,12 +16,15 @@ export class HboneConnection {
   /** proven identity of the peer */
   readonly peer: string;
   readonly #session: ClientHttp2Session;
+  /** ms since epoch */
+  readonly #expires: number;
   #streams = 0;
   #leaving = false;
 
-  private constructor(session: ClientHttp2Session, peer: string, onIdle: () => void, onUnusable: () => void) {
+  private constructor(session: ClientHttp2Session, peer: string, expires: number, onIdle: () => void, onUnusable: () => void) {
     this.#session = session;
     this.peer = peer;
+    this.#expires = expires;
     this.#onIdle = onIdle;
     const leave = (): void => {
       if (this.#leaving) return;
@@ -52,21 +55,25 @@ export class HboneConnection {
     expected: readonly string[],
     events: { onIdle: () => void; onUnusable: () => void },
   ): Promise<HboneConnection> {
-    const { tls, peer } = await handshake(socket, certificate, expected);
+    const { tls, peer, expires } = await handshake(socket, certificate, expected);
     const session = connectHttp2('https://hbone.invalid', { createConnection: () => tls, settings: clientSettings, ...sessionLimits });
     session.once('connect', () => {
       session.setLocalWindowSize(CONNECTION_WINDOW);
     });
-    return new HboneConnection(session, peer, events.onIdle, events.onUnusable);
+    return new HboneConnection(session, peer, expires, events.onIdle, events.onUnusable);
   }
 
   get streams(): number {
     return this.#streams;
   }
 
-  /** True when another stream may be opened on it. */
+  /**
+   * True when another stream may be opened on it. A renewed certificate leaves connections alone, as ztunnel does; but once one of
+   * the two certificates that it was made with has expired, nobody vouches for it any more: its streams go on, new ones go elsewhere.
+   */
   get available(): boolean {
-    return !this.#leaving && !this.#session.closed && !this.#session.destroyed && this.#streams < this.#capacity();
+    const open = !this.#leaving && !this.#session.closed && !this.#session.destroyed;
+    return open && this.#streams < this.#capacity() && Date.now() < this.#expires;
   }
 
   /**
@@ -120,7 +127,7 @@ function handshake(
   socket: Socket,
   certificate: WorkloadCertificate,
   expected: readonly string[],
-): Promise<{ tls: TLSSocket; peer: string }> {
+): Promise<{ tls: TLSSocket; peer: string; expires: number }> {
   return new Promise((resolve, reject) => {
     const tls = connectTls({
       socket,
@@ -152,7 +159,7 @@ function handshake(
         const peer = requireIdentity(presented, expected);
         clearTimeout(timer);
         tls.off('close', closed);
-        resolve({ tls, peer });
+        resolve({ tls, peer, expires: Math.min(certificate.notAfter.getTime(), presented.validToDate.getTime()) });
       } catch (error) {
         fail(error);
       }

@@ -13,6 +13,7 @@ import type { CertificateIssuer } from './issuer.ts';
 import { NetnsSockets } from './netns-sockets.ts';
 import type { TunnelEnv } from './pod.ts';
 import { PodProxy } from './pod-proxy.ts';
+import { Prefetch } from './prefetch.ts';
 import { RoundRobin } from './route.ts';
 import { UnenforcedPolicies } from './unenforced-policies.ts';
 import { Workloads } from './workloads.ts';
@@ -32,6 +33,8 @@ export interface TunnelOptions {
   /** of this node; default: the one without a name */
   network?: string;
   issuer: CertificateIssuer;
+  /** that is asked for; default a day */
+  certificateLifetimeMs?: number;
   /** a logger for a scope, "access" among them */
   logger(scope: string): Logger;
   /** tests' own transport */
@@ -55,7 +58,7 @@ export class Tunnel {
     this.#options = options;
     this.#log = options.logger('tunnel');
     this.#state = new StateStore({ node: options.node, network: options.network ?? '' });
-    this.#certificates = new Certificates(options.issuer, options.logger('certificates'));
+    this.#certificates = new Certificates(options.issuer, options.logger('certificates'), options.certificateLifetimeMs);
     const env: TunnelEnv = {
       state: this.#state,
       certificates: this.#certificates,
@@ -74,7 +77,7 @@ export class Tunnel {
   /** The agent is met only once the mesh is known, so that no pod's first connection has to wait for it. @throws SYSTEM */
   async start(): Promise<void> {
     await this.#openDoors();
-    this.#watches.push(new UnenforcedPolicies(this.#state, this.#log));
+    this.#watches.push(new UnenforcedPolicies(this.#state, this.#log), new Prefetch(this.#state, this.#certificates));
     const feed = this.#options.feed.start(this.#state, {
       onSynced: () => {
         this.#synced = true;

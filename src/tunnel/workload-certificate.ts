@@ -28,7 +28,10 @@ const PROTOCOL: SecureContextOptions = {
   ciphers: 'TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256',
 };
 
-/** The key is born here and never leaves this process. @throws CERTIFICATE */
+/** Longer than any that is in use; each one costs signature checks, ours and every peer's. */
+const MAX_CHAIN = 10;
+
+/** The key is born here and never leaves this process. @throws CERTIFICATE; retryable when the issuer gave no answer */
 export async function obtainCertificate(issuer: CertificateIssuer, identity: string, lifetimeMs: number): Promise<WorkloadCertificate> {
   const keys = await generateKeys();
   const request = await x509.Pkcs10CertificateRequestGenerator.create({
@@ -52,7 +55,7 @@ export async function obtainCertificate(issuer: CertificateIssuer, identity: str
       context: createSecureContext(options),
     };
   } catch (error) {
-    throw new CulvertError('CERTIFICATE', `use the answer to our certificate request for ${identity}`, error);
+    throw new CulvertError('CERTIFICATE', `use the answer to our certificate request for ${identity}`, error, { retryable: false });
   }
 }
 
@@ -64,14 +67,18 @@ function verifyAnswer(answer: SigningAnswer, identity: string, key: string): X50
   if (leaf === undefined) throw new Error('it holds no certificate');
   if (identityOf(leaf) !== identity) throw new Error(`it is for ${identityOf(leaf)}`);
   if (!leaf.checkPrivateKey(createPrivateKey(key))) throw new Error('it is not for our key');
-  const now = Date.now();
-  if (now < leaf.validFromDate.getTime() || now > leaf.validToDate.getTime())
-    throw new Error(`it is valid from ${leaf.validFrom} to ${leaf.validTo} only`);
+  if (!isValidNow(leaf)) throw new Error(`it is valid from ${leaf.validFrom} to ${leaf.validTo} only`);
+  if (chain.length > MAX_CHAIN) throw new Error(`its chain has ${chain.length} certificates, ${MAX_CHAIN} are allowed`);
   chain.forEach((certificate, index) => {
     const next = chain[index + 1];
-    const issuers = next === undefined ? roots : [next, ...roots];
+    const issuers = (next === undefined ? roots : [next, ...roots]).filter((by) => by.ca && isValidNow(by));
     const signed = issuers.some((by) => certificate.checkIssued(by) && certificate.verify(by.publicKey));
-    if (!signed) throw new Error(`certificate ${String(index)} of its chain is signed by nobody in it`);
+    if (!signed) throw new Error(`certificate ${index + 1} of its chain is signed by nobody in it`);
   });
   return leaf;
+}
+
+function isValidNow({ validFromDate, validToDate }: X509Certificate): boolean {
+  const now = Date.now();
+  return validFromDate.getTime() <= now && now <= validToDate.getTime();
 }
