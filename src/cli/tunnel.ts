@@ -1,5 +1,6 @@
 /** `culvert connections` and `culvert certs`: asked of the built-in tunnel itself. */
 import type { Command } from 'commander';
+import type { DumpedCertificate } from '../tunnel/config-dump.ts';
 import type { Cli } from './main.ts';
 import { answer } from './output.ts';
 import { fromAll, reading, type ReadingOptions } from './reading.ts';
@@ -33,19 +34,33 @@ export function addCerts(root: Command, cli: Cli): void {
     .description("the tunnel's workload certificates")
     .action(async (options: ReadingOptions) => {
       const rows = await fromAll(cli, options, async (target) => (await configDump(target)).certificates);
-      const leaves = rows.map(({ node, identity, notBefore, notAfter, state, serial }) => ({
+      const leaves = rows.map(({ node, identity, notBefore, notAfter, state, serial, error, errorTime }) => ({
         node,
         identity,
         notBefore,
         notAfter,
         state,
         serial,
+        error,
+        errorTime,
       }));
       await answer(cli.io, options.output, leaves, () => ({
         head: ['IDENTITY', 'NODE', 'STATE', 'NOT BEFORE', 'NOT AFTER', 'SERIAL'],
-        rows: leaves.map((leaf) => [leaf.identity, leaf.node, leaf.state, leaf.notBefore ?? '', leaf.notAfter ?? '', leaf.serial ?? '']),
+        rows: leaves.map((leaf) => [
+          leaf.identity,
+          leaf.node,
+          stateText(leaf),
+          leaf.notBefore ?? '',
+          leaf.notAfter ?? '',
+          leaf.serial ?? '',
+        ]),
       }));
     });
+}
+
+/** With what went wrong at the last try, also where the certificate at hand is still good. */
+function stateText({ state, error, errorTime }: Pick<DumpedCertificate, 'state' | 'error' | 'errorTime'>): string {
+  return error === null ? state : `${state} (${errorTime ?? ''} ${error})`;
 }
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
