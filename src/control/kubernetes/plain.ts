@@ -1,0 +1,40 @@
+/** Kinds of which hardly more than the name is used. */
+import type { KubeObject } from '../../kubernetes/api.ts';
+import type { NamespaceObject, NodeObject, ServiceAccountObject } from '../cluster.ts';
+import { meshAnnotations } from './annotations.ts';
+import { Fields } from './fields.ts';
+import type { Sharing } from './sharing.ts';
+
+/** @throws SOURCE_INVALID with all faults */
+export function namespaceRecord(object: KubeObject): NamespaceObject {
+  return Fields.read('Namespace', object, (fields) => {
+    const metadata = fields.at('metadata');
+    return {
+      kind: 'Namespace',
+      name: metadata.required('name'),
+      labels: metadata.map('labels'),
+      annotations: meshAnnotations(metadata.map('annotations')),
+      terminating: metadata.has('deletionTimestamp'),
+    };
+  });
+}
+
+/** @throws SOURCE_INVALID with all faults */
+export function serviceAccountRecord(object: KubeObject, sharing: Sharing): ServiceAccountObject {
+  return Fields.read('ServiceAccount', object, (fields) => {
+    const metadata = fields.at('metadata');
+    return {
+      kind: 'ServiceAccount',
+      namespace: sharing.text(metadata.required('namespace')),
+      name: sharing.text(metadata.required('name')),
+    };
+  });
+}
+
+/** @throws SOURCE_INVALID with all faults */
+export function nodeRecord(object: KubeObject): NodeObject {
+  return Fields.read('Node', object, (fields) => {
+    const metadata = fields.at('metadata');
+    return { kind: 'Node', name: metadata.required('name'), labels: metadata.map('labels') };
+  });
+}
