@@ -86,11 +86,12 @@ export function readTokens(text: string): ReadonlyMap<string, Caller> {
   const result = schema.safeParse(content);
   if (!result.success) {
     const tokens = typeof content === 'object' && content !== null ? Object.keys(content) : [];
-    const faults = result.error.issues.map(({ path: [token, ...rest], message }) =>
-      token === undefined
-        ? message
-        : `entry ${String(tokens.indexOf(String(token)) + 1)}${rest.map((key) => `.${String(key)}`).join('')}: ${message}`,
-    );
+    const faults = result.error.issues.map((issue) => {
+      const [token, ...rest] = issue.path;
+      const message = issue.code === 'invalid_key' ? (issue.issues[0]?.message ?? issue.message) : issue.message;
+      const where = rest.map((key) => `.${String(key)}`).join('');
+      return token === undefined ? message : `entry ${String(tokens.indexOf(String(token)) + 1)}${where}: ${message}`;
+    });
     throw new Error(faults.join('; '));
   }
   return new Map(
