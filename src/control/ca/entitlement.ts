@@ -37,7 +37,7 @@ export function entitle(caller: Caller, requested: string, policy: EntitlementPo
   const place = nodeOf(caller, account, inventory);
   if (typeof place !== 'string') return place;
   const { namespace, serviceAccount } = wanted;
-  if (!inventory.runsOn(place, namespace, serviceAccount))
+  if (!inventory.podsOnNode(place, namespace, serviceAccount))
     return denied(`no pod of account ${namespace}/${serviceAccount} is on node ${place}`, true);
   if (!inventory.serviceAccountExists(namespace, serviceAccount))
     return { verdict: 'account unknown', identity: requested, namespace, serviceAccount };

@@ -1,7 +1,7 @@
 /** `IstioCertificateService/CreateCertificate`: who calls, what may the caller have, and the certificate. */
 import { status, type handleUnaryCall, type Metadata, type ServerUnaryCall } from '@grpc/grpc-js';
 import { create } from '@bufbuild/protobuf';
-import { Changes } from '../../base/changes.ts';
+import type { Changes } from '../../base/changes.ts';
 import { CulvertError, describe, isCulvert } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { IstioCertificateResponseSchema, type IstioCertificateRequest, type IstioCertificateResponse } from '../../proto/certificate_pb.js';
@@ -20,6 +20,8 @@ export interface CertificateServiceOptions {
   authenticator: Authenticator;
   policy: EntitlementPolicy;
   inventory: Inventory;
+  /** notified after every change of the inventory, so that what is a little behind can be waited for */
+  changes: Changes;
   /** undefined: what the inventory does not know does not exist */
   lookup?: AccountLookup;
   log: Logger;
@@ -64,23 +66,17 @@ async function respond(
 
 /** @throws PERMISSION_DENIED or CERTIFICATE when refused, KUBERNETES when the API had to be asked and could not be */
 async function entitledIdentity(
-  { policy, inventory, lookup, behindMs = BEHIND_MS }: CertificateServiceOptions,
+  { policy, inventory, changes, lookup, behindMs = BEHIND_MS }: CertificateServiceOptions,
   caller: Caller,
   requested: string,
 ): Promise<string> {
   const decide = (): Entitlement => entitle(caller, requested, policy, inventory);
   let decision = decide();
   if (decision.verdict === 'refused' && decision.later) {
-    const changes = new Changes();
-    const watch = inventory.onChange(() => changes.notify());
-    try {
-      await changes.until(() => {
-        decision = decide();
-        return decision.verdict === 'refused' && decision.later ? undefined : decision;
-      }, behindMs);
-    } finally {
-      watch.close();
-    }
+    await changes.until(() => {
+      decision = decide();
+      return decision.verdict === 'refused' && decision.later ? undefined : decision;
+    }, behindMs);
   }
   if (decision.verdict === 'granted') return decision.identity;
   const whom = `give ${caller.namespace}/${caller.serviceAccount} a certificate for ${requested}`;

@@ -1,4 +1,5 @@
 /** An inventory whose contents a test sets. */
+import { Changes } from '../../../src/base/changes.ts';
 import type { Inventory } from '../../../src/control/ca/inventory.ts';
 
 export interface KnownPod {
@@ -10,16 +11,19 @@ export interface KnownPod {
 }
 
 export class SetInventory implements Inventory {
-  readonly #listeners = new Set<() => void>();
-  pods: KnownPod[] = [];
+  readonly changes = new Changes();
+  pods: readonly KnownPod[] = [];
   /** "namespace/name" */
-  accounts = new Set<string>();
+  accounts: ReadonlySet<string> = new Set();
+  /** how often a pod was looked up */
+  asked = 0;
 
   pod(namespace: string, name: string): KnownPod | undefined {
+    this.asked++;
     return this.pods.find((pod) => pod.namespace === namespace && pod.name === name);
   }
 
-  runsOn(node: string, namespace: string, serviceAccount: string): boolean {
+  podsOnNode(node: string, namespace: string, serviceAccount: string): boolean {
     return this.pods.some((pod) => pod.node === node && pod.namespace === namespace && pod.serviceAccount === serviceAccount);
   }
 
@@ -27,18 +31,9 @@ export class SetInventory implements Inventory {
     return this.accounts.has(`${namespace}/${name}`);
   }
 
-  onChange(listener: () => void): { close(): void } {
-    this.#listeners.add(listener);
-    return { close: () => this.#listeners.delete(listener) };
-  }
-
-  get waiting(): number {
-    return this.#listeners.size;
-  }
-
-  set(change: { pods?: KnownPod[]; accounts?: string[] }): void {
+  set(change: { pods?: readonly KnownPod[]; accounts?: readonly string[] }): void {
     if (change.pods !== undefined) this.pods = change.pods;
     if (change.accounts !== undefined) this.accounts = new Set(change.accounts);
-    for (const listener of [...this.#listeners]) listener();
+    this.changes.notify();
   }
 }
