@@ -11,7 +11,7 @@ import { Backoff } from './backoff.ts';
 import { isKubernetes } from './errors.ts';
 import { isKubeObject } from './json.ts';
 
-const PAGE = 500;
+const PAGE = 250;
 /** The server ends a watch after this many seconds, so that replicas of the API server share the load again. */
 const WATCH_SECONDS = [300, 600] as const;
 /** A watch that stood this long was none that fails at once. */
