@@ -59,7 +59,9 @@ function pump(from: Duplex, to: Duplex, count: (bytes: number) => void): void {
     waiting = true;
     from.pause();
   });
-  from.on('end', () => to.end());
+  // Who sends nothing and says so at once has ended before the other side was there.
+  if (from.readableEnded) to.end();
+  else from.on('end', () => to.end());
   from.resume(); // it may have been paused on purpose until we were ready
 }
 

@@ -6,6 +6,7 @@ import type { WorkloadInfo } from '../zds/messages.ts';
 import type { AccessLog } from './access-log.ts';
 import type { Certificates } from './certificates.ts';
 import type { ConnectionTable } from './connections.ts';
+import type { Know } from './demand.ts';
 import type { RoundRobin } from './route.ts';
 import type { PodSockets } from './sockets.ts';
 
@@ -16,8 +17,7 @@ export interface TunnelEnv {
   access: AccessLog;
   log: Logger;
   turns: RoundRobin;
-  /** Asks the feed for what is behind an address, where it can be asked and the state does not know. Never rejects. */
-  know(ip: string, callerNamespace: string): Promise<void>;
+  know: Know;
 }
 
 export interface Pod extends TunnelEnv {

@@ -6,9 +6,11 @@ import type { StateFeed } from '../sources/feed.ts';
 import { StateStore } from '../state/store.ts';
 import { ZdsClient, type ConnectSeqpacket } from '../zds/client.ts';
 import { AccessLog } from './access-log.ts';
-import { adminHandler, readinessHandler, serveTcp, serveUnix, type AdminEnv, type UnixServer } from './admin.ts';
+import { serveTcp, serveUnix, type UnixServer } from '../sys/doors.ts';
+import { adminHandler, readinessHandler, type AdminEnv } from './admin.ts';
 import { Certificates } from './certificates.ts';
 import { configDump } from './config-dump.ts';
+import { demanding } from './demand.ts';
 import type { CertificateIssuer } from './issuer.ts';
 import { NetnsSockets } from './netns-sockets.ts';
 import type { TunnelEnv } from './pod.ts';
@@ -65,7 +67,7 @@ export class Tunnel {
       access: new AccessLog(options.logger('access')),
       log: options.logger('proxy'),
       turns: new RoundRobin(),
-      know: knowledge(options.feed, this.#state),
+      know: demanding(options.feed, this.#state),
     };
     this.#workloads = new Workloads(
       (uid, info, netnsFd) => PodProxy.start(env, uid, info, new NetnsSockets(netnsFd, env.log)),
@@ -122,12 +124,4 @@ export class Tunnel {
       this.#log.error({ error: describe(error) }, 'admin door stays closed');
     }
   }
-}
-
-/** Where the feed can be asked, it is asked once for each address that a pod dials and nobody knows. */
-function knowledge(feed: StateFeed, state: StateStore): TunnelEnv['know'] {
-  return async (ip, callerNamespace) => {
-    if (state.byVip(ip, callerNamespace) !== undefined || state.byIp(ip) !== undefined) return;
-    await feed.demand?.(ip);
-  };
 }

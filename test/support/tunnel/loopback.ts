@@ -13,6 +13,8 @@ import { StateStore } from '../../../src/state/store.ts';
 import type { Service, Workload } from '../../../src/state/workload.ts';
 import { AccessLog } from '../../../src/tunnel/access-log.ts';
 import { Certificates } from '../../../src/tunnel/certificates.ts';
+import { demanding } from '../../../src/tunnel/demand.ts';
+import type { CertificateIssuer } from '../../../src/tunnel/issuer.ts';
 import { createLocalCa, LocalCaIssuer } from '../../../src/tunnel/local-ca.ts';
 import type { TunnelEnv } from '../../../src/tunnel/pod.ts';
 import { PodProxy } from '../../../src/tunnel/pod-proxy.ts';
@@ -72,6 +74,14 @@ export class LoopbackSockets implements PodSockets {
   }
 }
 
+interface LoopbackOptions {
+  certificateLifetimeMs?: number;
+  /** what stands before the mesh's CA */
+  issuer?: (ca: CertificateIssuer) => CertificateIssuer;
+  /** of an on-demand feed */
+  demand?: (ip: string) => Promise<void>;
+}
+
 /** A mesh whose pods are all served by this process. */
 export class LoopbackMesh {
   readonly store = new StateStore();
@@ -81,19 +91,20 @@ export class LoopbackMesh {
   readonly pods = new Map<string, { proxy: PodProxy; sockets: LoopbackSockets; workload: Workload }>();
   readonly env: TunnelEnv;
 
-  private constructor() {
+  private constructor(options: LoopbackOptions) {
+    const issuer = options.issuer?.(new LocalCaIssuer(this.caDir)) ?? new LocalCaIssuer(this.caDir);
     this.env = {
       state: this.store,
-      certificates: new Certificates(new LocalCaIssuer(this.caDir), this.other.log),
+      certificates: new Certificates(issuer, this.other.log, options.certificateLifetimeMs),
       access: new AccessLog(this.access.log),
       log: this.other.log,
       turns: new RoundRobin(),
-      know: () => Promise.resolve(),
+      know: demanding(options, this.store),
     };
   }
 
-  static async create(workloads: Workload[], services: Service[] = []): Promise<LoopbackMesh> {
-    const mesh = new LoopbackMesh();
+  static async create(workloads: Workload[], services: Service[] = [], options: LoopbackOptions = {}): Promise<LoopbackMesh> {
+    const mesh = new LoopbackMesh(options);
     await createLocalCa(mesh.caDir);
     mesh.store.replace({ workloads, services, policies: [] });
     for (const one of workloads) await mesh.serve(one);

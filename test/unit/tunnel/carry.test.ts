@@ -120,6 +120,12 @@ describe('through HBONE', () => {
     expect((await failed).code).toBe('ECONNRESET');
   });
 
+  it('carries an end that came before the peer was connected', async () => {
+    const socket = await mesh.dial('client', target(8082));
+    socket.end();
+    expect(await readAll(socket)).toBe('got 0');
+  });
+
   it('stops the sender while the receiver does not read, and loses nothing', async () => {
     const data = randomBytes(48 * 1024 * 1024);
     const slow = await listenApp(WEB, 8085, (socket) => {

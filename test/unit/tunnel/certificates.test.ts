@@ -3,12 +3,16 @@ import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { CulvertError } from '../../../src/base/errors.ts';
 import { createLogger } from '../../../src/base/log.ts';
 import { Certificates } from '../../../src/tunnel/certificates.ts';
 import { parseIdentity, requireIdentity, requireTrustDomain } from '../../../src/identity/spiffe.ts';
 import type { CertificateIssuer, SigningRequest } from '../../../src/tunnel/issuer.ts';
 import { createLocalCa, LocalCaIssuer } from '../../../src/tunnel/local-ca.ts';
+import { renewalDelay, retryDelay } from '../../../src/tunnel/renewal.ts';
+import { UrgentFirst } from '../../../src/tunnel/urgent-first.ts';
 import { obtainCertificate } from '../../../src/tunnel/workload-certificate.ts';
+import { collectingLogger } from '../../support/control-plane/logs.ts';
 
 const WEB = 'spiffe://cluster.local/ns/shop/sa/web';
 const dir = mkdtempSync(join(tmpdir(), 'cvt-tun-ca-'));
@@ -102,12 +106,130 @@ describe('certificates of a node', () => {
 
   it('renews at about half of the life', async () => {
     const counting = new Counting();
-    const certificates = new Certificates(counting, log, 6000); // and two minutes of backdating: half is long over
+    const certificates = new Certificates(counting, log, 2000);
     certificates.retain(WEB);
     const first = await certificates.get(WEB);
-    await vi.waitFor(() => expect(counting.count).toBeGreaterThan(1), 3000);
     await vi.waitFor(async () => expect((await certificates.get(WEB)).serial).not.toBe(first.serial), 3000);
+    // Dated back by two minutes, it would be renewed at once if its beginning counted.
+    expect(counting.count).toBe(2);
+    expect(first.notAfter.getTime()).toBeGreaterThan(Date.now());
     certificates.close();
+  });
+
+  it('keeps what it has while the CA is away, and says so once, and once that it is back', async () => {
+    const counting = new Counting();
+    const { log: collecting, lines } = collectingLogger();
+    const certificates = new Certificates(counting, collecting, 6000);
+    const identities = ['a', 'b', 'c'].map((name) => `spiffe://cluster.local/ns/shop/sa/${name}`);
+    for (const identity of identities) certificates.retain(identity);
+    const first = await Promise.all(identities.map((identity) => certificates.get(identity)));
+    counting.fails = true;
+    await vi.waitFor(() => expect(certificates.list().every(({ failure }) => failure !== undefined)).toBe(true), 5000);
+    expect(certificates.list()).toMatchObject([{ state: 'Available', failure: { reason: 'CA is away' } }, {}, {}]);
+    expect(await Promise.all(identities.map((identity) => certificates.get(identity)))).toEqual(first);
+    counting.fails = false;
+    await vi.waitFor(() => expect(certificates.list().every(({ failure }) => failure === undefined)).toBe(true), 5000);
+    const said = (message: string): number => lines.filter(({ msg }) => String(msg).startsWith(message)).length;
+    expect([said('no certificates from the CA'), said('CA gives certificates again'), said('certificate expired')]).toEqual([1, 1, 0]);
+    certificates.close();
+  });
+
+  it('never uses an expired one, and says that connections fail', async () => {
+    const counting = new Counting();
+    const { log: collecting, lines } = collectingLogger();
+    const certificates = new Certificates(counting, collecting, 1500);
+    certificates.retain(WEB);
+    await certificates.get(WEB);
+    counting.fails = true;
+    await vi.waitFor(() => expect(lines.filter(({ msg }) => String(msg).startsWith('certificate expired'))).toHaveLength(1), 5000);
+    expect(certificates.list()).toMatchObject([{ state: 'Unavailable', certificate: undefined, failure: { reason: 'CA is away' } }]);
+    await expect(certificates.get(WEB)).rejects.toThrow();
+    certificates.close();
+  });
+
+  it('names each refusal once, which is no outage', async () => {
+    let count = 0;
+    const refusing: CertificateIssuer = {
+      sign: () =>
+        Promise.reject(new CulvertError('CERTIFICATE', `not yours ${++count > 2 ? 'still' : ''}`, undefined, { retryable: false })),
+    };
+    const { log: collecting, lines } = collectingLogger();
+    const certificates = new Certificates(refusing, collecting, 2000);
+    certificates.retain(WEB);
+    await vi.waitFor(() => expect(count).toBeGreaterThan(4), 5000);
+    const warnings = lines.filter(({ level }) => level === 40).map(({ msg, error }) => `${String(msg)}: ${String(error)}`);
+    expect(warnings).toEqual(['certificate refused: not yours ', 'certificate refused: not yours still']);
+    certificates.close();
+  });
+
+  it('asks first for what a connection waits for, then for new workloads, eight at once, and not for those that are gone', async () => {
+    const asked: string[] = [];
+    const waiting: (() => void)[] = [];
+    const slow: CertificateIssuer = {
+      sign: async (request) => {
+        asked.push(request.identity.replace(/.*\//, ''));
+        await new Promise<void>((resolve) => waiting.push(resolve));
+        return issuer.sign(request);
+      },
+    };
+    const certificates = new Certificates(slow, log);
+    const identity = (name: string): string => `spiffe://cluster.local/ns/shop/sa/${name}`;
+    for (let index = 0; index < 8; index++) certificates.retain(identity(`busy${String(index)}`));
+    const gone = certificates.retain(identity('gone'));
+    certificates.retain(identity('new'));
+    certificates.retain(identity('dialled'));
+    const dialled = certificates.get(identity('dialled'));
+    const forgotten = certificates.get(identity('gone'));
+    await vi.waitFor(() => expect(waiting).toHaveLength(8));
+    gone.release();
+    await expect(forgotten).rejects.toThrow('no workload needs it any more');
+    for (let done = 0; done < 10; done++) {
+      await vi.waitFor(() => expect(waiting).not.toHaveLength(0));
+      waiting.shift()?.();
+    }
+    await dialled;
+    expect(asked).toHaveLength(10);
+    expect(asked.slice(8)).toEqual(['dialled', 'new']);
+    certificates.close();
+  });
+});
+
+describe('urgency', () => {
+  it('decides what is next; it is raised and never lowered', async () => {
+    const begun: string[] = [];
+    const ends: (() => void)[] = [];
+    const urgent = new UrgentFirst<{ name: string }>(1, async ({ name }) => {
+      begun.push(name);
+      await new Promise<void>((resolve) => ends.push(resolve));
+    });
+    const items = Object.fromEntries(['first', 'refresh', 'prefetch', 'raised', 'connection', 'dropped'].map((name) => [name, { name }]));
+    urgent.add(items['first']!, 'refresh');
+    urgent.add(items['refresh']!, 'refresh');
+    urgent.add(items['raised']!, 'refresh');
+    urgent.add(items['prefetch']!, 'prefetch');
+    urgent.add(items['connection']!, 'connection');
+    urgent.add(items['dropped']!, 'connection');
+    urgent.add(items['raised']!, 'connection');
+    urgent.add(items['connection']!, 'refresh');
+    urgent.add(items['first']!, 'connection'); // runs
+    expect(urgent.drop(items['dropped']!)).toBe(true);
+    expect(urgent.drop(items['first']!)).toBe(false);
+    for (let done = 0; done < 5; done++) {
+      await vi.waitFor(() => expect(ends).toHaveLength(1));
+      ends.shift()?.();
+    }
+    await vi.waitFor(() => expect(begun).toEqual(['first', 'connection', 'raised', 'prefetch', 'refresh']));
+  });
+
+  it('has delays that fit into any life', () => {
+    for (const life of [2000, 60_000, 24 * 3600_000]) {
+      expect(Math.abs(renewalDelay(life) / life - 0.5)).toBeLessThanOrEqual(0.05);
+      for (let failures = 1; failures < 30; failures++) {
+        expect(retryDelay(failures, life, life / 2)).toBeLessThanOrEqual(Math.min(life / 16, 180_000));
+        expect(retryDelay(failures, life, 1000)).toBeLessThanOrEqual(600);
+        expect(retryDelay(failures, life, 0)).toBeGreaterThanOrEqual(Math.min(life / 25, 800));
+      }
+    }
   });
 });
 

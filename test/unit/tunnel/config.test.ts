@@ -1,0 +1,37 @@
+import { describe, expect, it } from 'vitest';
+import { loadConfig } from '../../../src/base/config.ts';
+import { meshOrigin, tunnelConfigSchema } from '../../../src/tunnel/config.ts';
+
+const origin = (...args: string[]) =>
+  meshOrigin(loadConfig(tunnelConfigSchema, { args: ['--node', 'n', ...args], env: {}, defaultFile: '/nonexistent' }));
+
+describe('where the mesh comes from', () => {
+  it('is the file when there is one, else the control plane', () => {
+    const file = ['--mesh-file', '/mesh.yaml', '--ca-dir', '/ca'];
+    expect(origin(...file)).toEqual({ source: 'file', meshFile: '/mesh.yaml', caDir: '/ca' });
+    expect(origin('--xds-address', 'https://c:15012')).toEqual({
+      source: 'xds',
+      xdsAddress: 'https://c:15012',
+      caAddress: 'https://c:15012',
+    });
+    expect(origin('--source', 'xds', ...file, '--xds-address', 'c:1', '--ca-address', 'd:2')).toEqual({
+      source: 'xds',
+      xdsAddress: 'c:1',
+      caAddress: 'd:2',
+    });
+  });
+
+  it.each([
+    [[], /meshFile or xdsAddress/],
+    [['--source', 'file'], /meshFile: source file needs it; caDir: source file needs it/],
+    [['--mesh-file', '/mesh.yaml'], /caDir: source file needs it/],
+    [['--source', 'xds', '--mesh-file', '/mesh.yaml'], /xdsAddress: source xds needs it/],
+    [['--source', 'both'], /source: .*"both"/],
+    [['--xds-address', 'c:1', '--root-cert', 'relative'], /rootCert/],
+    [['--xds-address', 'c:1', '--instance-ip', 'here'], /instanceIp/],
+    [['--xds-address', 'c:1', '--certificate-lifetime-ms', '10'], /certificateLifetimeMs/],
+  ])('%j is refused', (args, why) => {
+    expect(() => origin(...args)).toThrow(why);
+    expect(() => origin(...args)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+  });
+});
