@@ -11,6 +11,10 @@ export function addDaemons(root: Command, cli: Cli): void {
     const { run } = await import('./ztunnel.ts');
     cli.exit.code = await run(args);
   });
+  daemon(root, 'control', 'run the control plane of a mesh without Istio: serves xDS and the CA').action(async (args: string[]) => {
+    const { run } = await import('./control.ts');
+    cli.exit.code = await run(args);
+  });
 }
 
 function daemon(root: Command, name: string, description: string): Command {

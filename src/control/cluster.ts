@@ -108,13 +108,7 @@ export interface PolicyObject {
 }
 
 export type ClusterObject =
-  | PodObject
-  | NamespaceObject
-  | ServiceObject
-  | EndpointSliceObject
-  | ServiceAccountObject
-  | NodeObject
-  | PolicyObject;
+  PodObject | NamespaceObject | ServiceObject | EndpointSliceObject | ServiceAccountObject | NodeObject | PolicyObject;
 
 export type ObjectKind = ClusterObject['kind'];
 

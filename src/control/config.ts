@@ -1,6 +1,7 @@
 /** What control can be told, with defaults as in a cluster; read by base/config.ts. */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { CulvertError } from '../base/errors.ts';
 
 const path = z.string().startsWith('/', 'must be an absolute path');
 const account = z.string().regex(/^[a-z0-9.-]+\/[a-z0-9.-]+$/, 'must be "namespace/serviceaccount"');
@@ -12,6 +13,7 @@ export const controlConfigSchema = z
     address: z
       .string()
       .regex(/^(\[[0-9a-fA-F:]+\]|[^:]*):\d{1,5}$/, 'must be "host:port", "[v6]:port" or ":port"')
+      .refine((address) => Number(address.slice(address.lastIndexOf(':') + 1)) <= 65535, 'its port must be at most 65535')
       .default('[::]:15012')
       .describe('where tunnels connect for xDS and certificates (TLS)'),
     readinessPort: z.int().min(0).max(65535).default(8080).describe('HTTP: /healthz and /readyz, 0 for any'),
@@ -49,14 +51,23 @@ export const controlConfigSchema = z
       .default('info')
       .describe('least severe level that is logged'),
   })
-  .superRefine((config, context) => {
-    if (config.cluster !== 'file') return;
-    for (const key of ['meshFile', 'caDir', 'tokens'] as const)
-      if (config[key] === undefined) context.addIssue({ code: 'custom', path: [key], message: 'cluster file needs it' });
-  })
   .describe('culvert control');
 
 export type ControlConfig = z.infer<typeof controlConfigSchema>;
+
+/** What a lab has in files that a cluster has in its API. */
+export interface FileOrigin {
+  meshFile: string;
+  caDir: string;
+  tokens: string;
+}
+
+/** @throws CONFIG_INVALID naming every setting that is missing */
+export function fileOrigin({ meshFile, caDir, tokens }: ControlConfig): FileOrigin {
+  if (meshFile !== undefined && caDir !== undefined && tokens !== undefined) return { meshFile, caDir, tokens };
+  const absent = Object.entries({ meshFile, caDir, tokens }).filter(([, value]) => value === undefined);
+  throw new CulvertError('CONFIG_INVALID', `read configuration: ${absent.map(([key]) => `${key}: cluster file needs it`).join('; ')}`);
+}
 
 /** HTTP over a unix socket: /healthz, /readyz, /status. */
 export function controlSocket(runDir: string): string {

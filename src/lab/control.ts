@@ -65,6 +65,7 @@ export function controlFlags(lab: LabPaths, node: string): string[] {
   return [
     ...['--xds-address', `https://${controlAddress}:${PORT}`],
     ...['--root-cert', localCaPaths(lab.ca).certificate, '--token-file', tunnelToken(lab, node)],
+    ...['--pod-name', `${ACCOUNT}-${node}`, '--pod-namespace', NAMESPACE],
   ];
 }
 

@@ -1,5 +1,5 @@
-/** What `make demo` proves, one test per proof, on one lab. */
-import { afterAll, beforeAll, expect, test } from 'vitest';
+/** What `make demo` proves, one test per proof, on one lab; the same proofs with tunnels on a mesh file and on a control plane. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { hostDevices, nothingLeft } from '../../../src/lab/demo/inspect.ts';
 import { proofs } from '../../../src/lab/demo/main.ts';
 import { Scene } from '../../../src/lab/demo/scene.ts';
@@ -8,23 +8,26 @@ import { LabPaths } from '../../../src/lab/paths.ts';
 import { defaultTopology, parseTopology } from '../../../src/lab/topology.ts';
 import { bringUp } from '../../../src/lab/up.ts';
 
-const lab = new LabPaths(`cvt-lab-demo-${String(process.pid)}`);
 const devices = hostDevices();
-let scene: Scene;
 
-beforeAll(async () => {
-  await bringUp(lab, defaultTopology, parseTopology(defaultTopology, 'default topology'));
-  scene = await Scene.set(lab);
-});
+describe.each(['file', 'xds'] as const)('tunnels on %s', (source) => {
+  const lab = new LabPaths(`cvt-lab-demo-${source}-${String(process.pid)}`);
+  let scene: Scene;
 
-afterAll(async () => {
-  await takeDown(lab);
-});
+  beforeAll(async () => {
+    await bringUp(lab, defaultTopology, parseTopology(defaultTopology, 'default topology'), { source });
+    scene = await Scene.set(lab);
+  });
 
-test.each(proofs)('$title', async ({ prove }) => {
-  expect(await prove(scene)).not.toBe('');
-});
+  afterAll(async () => {
+    await takeDown(lab);
+  });
 
-test('lab down, nothing left behind', async () => {
-  expect(await nothingLeft(scene, devices)).not.toBe('');
+  test.each(proofs)('$title', async ({ prove }) => {
+    expect(await prove(scene)).not.toBe('');
+  });
+
+  test('lab down, nothing left behind', async () => {
+    expect(await nothingLeft(scene, devices)).not.toBe('');
+  });
 });

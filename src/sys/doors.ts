@@ -1,0 +1,68 @@
+/** Doors for operators and the kubelet: a few paths over HTTP, GET only, on a port or a unix socket. */
+import { chmodSync } from 'node:fs';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import type { ListenOptions } from 'node:net';
+import { dirname } from 'node:path';
+import { CulvertError } from '../base/errors.ts';
+
+export interface Answer {
+  status: number;
+  type: string;
+  body: string;
+}
+
+export function routes(table: Record<string, () => Answer>): RequestListener {
+  return (request, response) => {
+    const { pathname } = new URL(request.url ?? '/', 'http://localhost');
+    const route = Object.hasOwn(table, pathname) ? table[pathname] : undefined;
+    const answer: Answer =
+      request.method !== 'GET'
+        ? { status: 405, type: 'text/plain', body: 'GET only\n' }
+        : (route?.() ?? { status: 404, type: 'text/plain', body: `not found; there is ${Object.keys(table).join(', ')}\n` });
+    response.writeHead(answer.status, { 'content-type': answer.type }).end(answer.body);
+  };
+}
+
+/** @throws SYSTEM */
+export async function serveTcp(handler: RequestListener, port: number, host?: string): Promise<Server> {
+  return listen(handler, host === undefined ? { port } : { port, host }, `port ${String(port)}`);
+}
+
+export interface UnixServer {
+  close(): Promise<void>;
+}
+
+/**
+ * A unix socket, 0600. A tunnel that replaces another takes its path over: the socket is made beside and renamed, so that the
+ * older one, closing later, does not take the newer one's path away. @throws SYSTEM
+ */
+export async function serveUnix(handler: RequestListener, path: string): Promise<UnixServer> {
+  await mkdir(dirname(path), { recursive: true });
+  const fresh = `${path}.${String(process.pid)}`;
+  await rm(fresh, { force: true });
+  const server = await listen(handler, { path: fresh }, path);
+  chmodSync(fresh, 0o600);
+  const { ino } = await stat(fresh);
+  await rename(fresh, path);
+  return {
+    close: async () => {
+      server.close();
+      server.closeAllConnections();
+      const current = await stat(path).catch(() => undefined);
+      if (current?.ino === ino) await rm(path, { force: true });
+    },
+  };
+}
+
+function listen(handler: RequestListener, options: ListenOptions, what: string): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createServer(handler);
+    server.once('error', (error) => {
+      reject(new CulvertError('SYSTEM', `listen on ${what}`, error));
+    });
+    server.listen(options, () => {
+      resolve(server);
+    });
+  });
+}
