@@ -37,7 +37,7 @@ bpf_parts := $(bpf_sources:bpf/%.bpf.c=build/bpf/parts/%.bpf.o)
 ts_sources := $(shell find src -name '*.ts' -o -name '*.js' 2>/dev/null)
 c_formatted := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h addon/src/*.cc addon/src/*.h)
 
-.PHONY: all build help deps machine bpf addon gen gen-check test test-unit test-bpf test-netns demo lint fmt fmt-check typecheck \
+.PHONY: all build help deps machine bpf addon gen gen-check test test-unit test-bpf test-netns test-cluster kube demo lint fmt fmt-check typecheck \
 	presubmit clean FORCE
 .DEFAULT_GOAL := build
 
@@ -94,7 +94,7 @@ gen-check: build/bpf/culvert.bpf.o ## fail when generated code does not match it
 
 # ---- tests ----------------------------------------------------------------------------------------------------------------------
 
-test: ## everything: install, build, lint, checks, then the rings unit, bpf and netns; the last line is `N passed, N failed`
+test: ## everything: install, build, lint, checks, then the rings unit, bpf, netns and cluster; the last line is `N passed, N failed`
 	@scripts/test.sh
 
 test-unit: deps ## the unit ring only (no root)
@@ -109,6 +109,14 @@ test-netns: machine ## the netns ring only: real namespaces, agents and tunnels
 	@scripts/deps.sh build run
 	@$(build_all)
 	@node scripts/test/main.ts netns
+
+test-cluster: machine kube ## the cluster ring only: against a real API server
+	@scripts/deps.sh build run
+	@$(build_all)
+	@node scripts/test/main.ts cluster
+
+kube: ## build/test/kube: etcd and Kubernetes in one executable, for the cluster ring (five minutes, once)
+	@scripts/kube.sh
 
 demo: machine ## a two-node mesh on this machine, proven step by step and taken down again
 	@scripts/deps.sh build run

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing here, and says so in one line each; with nothing missing it says and does nothing.
-#   deps.sh build [run] [check]
+#   deps.sh build [run] [check] [fetch]
 # Each need is a command or a file and the Debian package that brings it; apt is only asked when one is absent.
 set -eu
 cd "$(dirname "$0")/.."
@@ -22,12 +22,16 @@ curl                               curl
 tcpdump                            tcpdump
 ip                                 iproute2
 nsenter                            util-linux
+setpriv                            util-linux
 sysctl                             procps
 iptables-save                      iptables
 nft                                nftables
 conntrack                          conntrack'
 check='
 clang-format                       clang-format'
+fetch='
+curl                               curl
+unzip                              unzip'
 
 # Our own Node must not be the one that runs npm, which would replace it while it runs.
 PATH=$(tr ':' '\n' <<<"$PATH" | grep -v '/node_modules/\.bin$' | paste -sd:):/usr/sbin:/sbin
@@ -63,6 +67,9 @@ if [ "${#missing[@]}" -gt 0 ]; then
     quietly apt-get update -q
     quietly apt-get install -yq --no-install-recommends -o DPkg::Lock::Timeout=120 "${missing[@]}"
 fi
+
+# Only a build needs node_modules, and nobody else may replace it under those who run from it.
+case " $* " in *' build '*) ;; *) exit 0 ;; esac
 
 # node_modules follows package-lock.json; the stamp is the lock file it was installed from.
 stamp=node_modules/.culvert-lock
