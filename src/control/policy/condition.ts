@@ -56,7 +56,7 @@ export function eventOf(
   return {
     apiVersion: 'v1',
     kind: 'Event',
-    metadata: { name: `${name.slice(0, 200)}.${digest}`, namespace },
+    metadata: { name: `${name.slice(0, 200).replace(/[^a-z0-9]+$/, '')}.${digest}`, namespace },
     involvedObject: { apiVersion, kind, namespace, name, uid },
     type: 'Warning',
     reason,

@@ -5,7 +5,7 @@
  */
 import { create } from '@bufbuild/protobuf';
 import { ClauseSchema, MatchSchema, type Clause, type Match } from '../../proto/security_pb.js';
-import { isAbsent, under, type Reading, type Values } from './reading.ts';
+import { under, type Reading, type Values } from './reading.ts';
 import { ADDRESSES, NAMES, PORTS, principals, serviceAccounts, TEXTS } from './values.ts';
 
 /** Puts the values of a field into a match. @returns how many */
@@ -57,9 +57,9 @@ interface EntryFields {
 
 /** `from` or `to`. @returns undefined when it is not there */
 function entries(reading: Reading, value: unknown, { path, inner, fields, unsupported }: EntryFields): Clause | undefined {
-  if (isAbsent(value)) return undefined;
+  if (value === undefined) return undefined;
   const list = reading.list(value, path);
-  // Taken as absent it would match everything, which hardly anybody means by an empty list.
+  // Taken as absent it would match everything, which hardly anybody means by an empty list, or by "from:" with nothing behind it.
   if (list.length === 0) reading.fault(path, 'must not be empty', value);
   const matches = list.map((entry, index) => {
     const at = `${path}[${index}]`;
@@ -71,17 +71,23 @@ function entries(reading: Reading, value: unknown, { path, inner, fields, unsupp
 
 function entryMatch(reading: Reading, value: unknown, { path, fields, unsupported }: Omit<EntryFields, 'inner'>): Match {
   const match = create(MatchSchema);
-  let count = 0;
-  for (const [name, list] of Object.entries(reading.object(value, path, [...fields.keys()]) ?? {})) {
-    if (isAbsent(list) || !fields.has(name)) continue;
-    const fill = fields.get(name);
-    const values =
-      fill === undefined ? reading.values(list, under(path, name), TEXTS).length : fill(match, reading, list, under(path, name));
-    if (values > 0 && fill === undefined) unsupported.push(under(path, name));
-    count += values;
-  }
-  if (count === 0) reading.fault(path, 'must not be empty', value);
+  const { value: count, clean } = reading.clean(() => {
+    let values = 0;
+    for (const [name, list] of Object.entries(reading.object(value, path, [...fields.keys()]) ?? {})) {
+      if (!fields.has(name)) continue;
+      const fill = fields.get(name);
+      const read = fill === undefined ? unseenValues(reading, list, under(path, name)) : fill(match, reading, list, under(path, name));
+      if (read > 0 && fill === undefined) unsupported.push(under(path, name));
+      values += read;
+    }
+    return values;
+  });
+  if (clean && count === 0) reading.fault(path, 'must not be empty', value);
   return match;
+}
+
+function unseenValues(reading: Reading, value: unknown, path: string): number {
+  return reading.values(value, path, TEXTS).length;
 }
 
 interface ConditionFields {
@@ -106,15 +112,14 @@ function conditionClause(reading: Reading, value: unknown, { path, fields, unsup
   const { key, values, notValues } = condition;
   const fills = typeof key === 'string' ? fields.get(key) : undefined;
   const match = create(MatchSchema);
-  let count: number;
-  if (fills !== undefined) {
-    count = fills[0](match, reading, values, under(path, 'values')) + fills[1](match, reading, notValues, under(path, 'notValues'));
-  } else {
-    count = [...reading.values(values, under(path, 'values'), TEXTS), ...reading.values(notValues, under(path, 'notValues'), TEXTS)].length;
+  const { value: count, clean } = reading.clean(() => {
+    const [at, notAt] = [under(path, 'values'), under(path, 'notValues')];
+    if (fills !== undefined) return fills[0](match, reading, values, at) + fills[1](match, reading, notValues, notAt);
     if (typeof key === 'string' && HTTP_KEYS.some((known) => known.test(key))) unsupported.push(`${path} (${key})`);
     else reading.fault(under(path, 'key'), 'is no known attribute', key ?? null);
-  }
-  if (count === 0) reading.fault(path, 'must have values or notValues', value);
+    return unseenValues(reading, values, at) + unseenValues(reading, notValues, notAt);
+  });
+  if (clean && count === 0) reading.fault(path, 'must have values or notValues', value);
   return create(ClauseSchema, { matches: [match] });
 }
 
