@@ -65,7 +65,7 @@ export class Affected {
     for (const [namespace, selectors] of this.#selectors)
       for (const key of this.#records.podsOf(namespace)) {
         const pod = this.#records.pods.get(key);
-        if (pod !== undefined && !selectors.matching(pod.labels).next().done) this.pods.add(key);
+        if (pod !== undefined && selectors.matching(pod.labels).length > 0) this.pods.add(key);
       }
     this.#selectors.clear();
   }

@@ -75,7 +75,7 @@ export class Records {
     const keys = new Set(this.#selectors.get(pod.namespace)?.matching(pod.labels));
     for (const sliceKey of this.#slicesOfPod.get(key)) {
       const slice = this.slices.get(sliceKey);
-      if (slice === undefined) continue;
+      if (slice === undefined || keys.has(serviceOf(slice))) continue;
       const uid = podTargets(slice).get(key);
       if (uid === '' || uid === pod.uid) keys.add(serviceOf(slice));
     }

@@ -4,51 +4,60 @@
  */
 export type Labels = Readonly<Record<string, string>>;
 
-interface Filed<T> {
-  selector: Labels;
-  value: T;
-}
+/** What is filed under one label → the whole selector. */
+type Shelf<T> = Map<T, Labels>;
 
 export class SelectorIndex<T> {
-  /** "key=value" of one label of the selector → what is filed under it */
-  readonly #shelves = new Map<string, Map<T, Filed<T>>>();
-  readonly #labels = new Map<T, string>();
+  /** label key → label value → shelf */
+  readonly #shelves = new Map<string, Map<string, Shelf<T>>>();
+  readonly #filed = new Map<T, { key: string; wanted: string }>();
 
   get size(): number {
-    return this.#labels.size;
+    return this.#filed.size;
   }
 
   /** An empty selector selects nothing. What was filed for `value` before is replaced. */
   set(value: T, selector: Labels): void {
     this.delete(value);
-    const [label] = Object.entries(selector)
-      .map(([key, wanted]) => `${key}=${wanted}`)
-      .sort((a, b) => (this.#shelves.get(a)?.size ?? 0) - (this.#shelves.get(b)?.size ?? 0));
-    if (label === undefined) return;
-    const shelf = this.#shelves.get(label);
-    if (shelf === undefined) this.#shelves.set(label, new Map([[value, { selector, value }]]));
-    else shelf.set(value, { selector, value });
-    this.#labels.set(value, label);
+    const crowd = ([key, wanted]: [string, string]): number => this.#shelves.get(key)?.get(wanted)?.size ?? 0;
+    const [rarest] = Object.entries(selector).sort((a, b) => crowd(a) - crowd(b));
+    if (rarest === undefined) return;
+    const [key, wanted] = rarest;
+    const values = entry(this.#shelves, key, () => new Map<string, Shelf<T>>());
+    entry(values, wanted, () => new Map<T, Labels>()).set(value, selector);
+    this.#filed.set(value, { key, wanted });
   }
 
   delete(value: T): void {
-    const label = this.#labels.get(value);
-    if (label === undefined) return;
-    this.#labels.delete(value);
-    const shelf = this.#shelves.get(label);
+    const filed = this.#filed.get(value);
+    if (filed === undefined) return;
+    this.#filed.delete(value);
+    const values = this.#shelves.get(filed.key);
+    const shelf = values?.get(filed.wanted);
     shelf?.delete(value);
-    if (shelf?.size === 0) this.#shelves.delete(label);
+    if (shelf?.size === 0) values?.delete(filed.wanted);
+    if (values?.size === 0) this.#shelves.delete(filed.key);
   }
 
-  *matching(labels: Labels): Generator<T> {
+  matching(labels: Labels): T[] {
+    const found: T[] = [];
     for (const key in labels)
-      for (const { selector, value } of this.#shelves.get(`${key}=${labels[key] ?? ''}`)?.values() ?? [])
-        if (selects(selector, labels)) yield value;
+      for (const [value, selector] of this.#shelves.get(key)?.get(labels[key] ?? '') ?? [])
+        if (selects(selector, labels)) found.push(value);
+    return found;
   }
 }
 
 /** @param selector not empty */
-export function selects(selector: Labels, labels: Labels): boolean {
+function selects(selector: Labels, labels: Labels): boolean {
   for (const key in selector) if (labels[key] !== selector[key]) return false;
   return true;
+}
+
+function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  const held = map.get(key);
+  if (held !== undefined) return held;
+  const made = make();
+  map.set(key, made);
+  return made;
 }
