@@ -8,7 +8,7 @@ import {
   type DeltaDiscoveryResponse,
   type Resource,
 } from '../../../src/proto/discovery_pb.js';
-import { deltaAggregatedResources } from '../../../src/rpc/services.ts';
+import { ADDRESS_TYPE, AUTHORIZATION_TYPE, deltaAggregatedResources } from '../../../src/rpc/services.ts';
 import type { Method } from './server.ts';
 
 const PATIENCE_MS = 8000;
@@ -101,4 +101,11 @@ export class AdsScript {
     this.#taken++;
     return stream;
   }
+}
+
+/** Those that a stream begins with. */
+export async function firstRequests(stream: AdsStream): Promise<{ address: DeltaDiscoveryRequest; authorization: DeltaDiscoveryRequest }> {
+  const [address, authorization] = [await stream.next(), await stream.next()];
+  if (address.typeUrl !== ADDRESS_TYPE || authorization.typeUrl !== AUTHORIZATION_TYPE) throw new Error(`began with ${address.typeUrl}`);
+  return { address, authorization };
 }
