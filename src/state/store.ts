@@ -104,6 +104,7 @@ export class StateStore {
     return this.#policies.get(key);
   }
 
+  /** Whose own address it is. A node's is that of all its host-network workloads and so nobody's, as for ztunnel. */
   byIp(ip: string): Workload | undefined {
     return this.#byIp.first(ip);
   }
@@ -183,7 +184,7 @@ export class StateStore {
       this.#byId.add(idKey(workload), workload);
     }
     if (workload.network !== this.network) return true;
-    for (const ip of workload.ips) this.#byIp.add(ip, workload);
+    if (!workload.hostNetwork) for (const ip of workload.ips) this.#byIp.add(ip, workload);
     if (workload.ips.length > 0) this.#endpoints.add(workload);
     return true;
   }
@@ -197,7 +198,7 @@ export class StateStore {
       this.#byId.remove(idKey(workload), workload);
     }
     if (workload.network !== this.network) return true;
-    for (const ip of workload.ips) this.#byIp.remove(ip, workload);
+    if (!workload.hostNetwork) for (const ip of workload.ips) this.#byIp.remove(ip, workload);
     if (workload.ips.length > 0) this.#endpoints.remove(workload);
     return true;
   }
@@ -228,16 +229,15 @@ export class StateStore {
 }
 
 /**
- * Of several workloads with one address the one that is most likely behind it: whose own it is before those that share their
- * node's, a pod before what somebody merely declared, as ztunnel has it; then the healthy one, because of two pods with one
- * address the older has ended; then the captured one.
+ * Of several workloads with one address the one that is most likely behind it: a pod before what somebody merely declared, as
+ * ztunnel has it; then the healthy one, because of two pods with one address the older has ended; then the captured one.
  */
 function claimsBefore(a: Workload, b: Workload): number {
   return standing(b) - standing(a) || (a.uid < b.uid ? -1 : 1);
 }
 
-function standing({ hostNetwork, uid, healthy, protocol }: Workload): number {
-  return (hostNetwork ? 0 : 8) + (uid.includes('//Pod/') ? 4 : 0) + (healthy ? 2 : 0) + (protocol === 'HBONE' ? 1 : 0);
+function standing({ uid, healthy, protocol }: Workload): number {
+  return (uid.includes('//Pod/') ? 4 : 0) + (healthy ? 2 : 0) + (protocol === 'HBONE' ? 1 : 0);
 }
 
 function answersBefore(a: Service, b: Service): number {

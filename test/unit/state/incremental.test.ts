@@ -92,7 +92,7 @@ class Model {
     return {
       all: sorted([...this.workloads.keys(), ...this.services.keys(), ...this.policies.keys()]),
       local: sorted(known.filter(({ node }) => node === 'node1').map(({ uid }) => uid)),
-      byIp: ips.map((ip) => best(near.filter((one) => one.ips.includes(ip)))?.uid),
+      byIp: ips.map((ip) => best(near.filter((one) => !one.hostNetwork && one.ips.includes(ip)))?.uid),
       byId: ids((namespace, name) => {
         const found = known.filter((one) => one.node === 'node1' && one.name === name && one.namespace === namespace);
         return [best(found)?.uid, found.find(({ uid }) => uid === uids[2])?.uid ?? best(found)?.uid];
@@ -151,7 +151,7 @@ function targets(of: Service, one: Workload): [number, number][] {
 
 /** The order of preference, written down a second time. */
 function before(a: Workload, b: Workload): number {
-  const rank = (one: Workload): boolean[] => [!one.hostNetwork, one.uid.includes('//Pod/'), one.healthy, one.protocol === 'HBONE'];
+  const rank = (one: Workload): boolean[] => [one.uid.includes('//Pod/'), one.healthy, one.protocol === 'HBONE'];
   const [ranksOfA, ranksOfB] = [rank(a), rank(b)];
   for (const [index, mine] of ranksOfA.entries()) if (mine !== ranksOfB[index]) return mine ? -1 : 1;
   return a.uid < b.uid ? -1 : 1;

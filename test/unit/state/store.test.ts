@@ -16,11 +16,14 @@ function eitherWay(workloads: Workload[], check: (store: StateStore) => void): v
 }
 
 describe('workloads with one address', () => {
-  it('never let a host-network pod hide the owner', () => {
-    const host = workload('a-host', '10.0.0.1', { hostNetwork: true });
+  it('are not those of the host network: its address is their node', () => {
+    const host = workload('a-host', '10.0.0.1', { hostNetwork: true, ...endpointOf() });
     eitherWay([host, workload('own', '10.0.0.1', { healthy: false, protocol: 'TCP' })], (store) =>
       expect(store.byIp('10.0.0.1')?.name).toBe('own'),
     );
+    const store = storeOf([host, workload('b-host', '10.0.0.1', { hostNetwork: true })], [service()]);
+    expect(store.byIp('10.0.0.1')).toBeUndefined();
+    expect(store.endpointsOf(store.byVip('10.96.0.1', 'shop')!)).toMatchObject([{ workload: { name: 'a-host' } }]);
   });
 
   it('prefer the pod, then the healthy one, then the captured one', () => {
