@@ -50,7 +50,9 @@ export class Reflector<T> {
   readonly #options: ReflectorOptions<T>;
   readonly #events: ReflectorEvents<T>;
   readonly #closed = new AbortController();
-  readonly #backoff = new Backoff();
+  /** Apart, so that a server that lists but refuses every watch is not asked for list after list. */
+  readonly #lists = new Backoff();
+  readonly #watches = new Backoff();
   /** key → version of every object that exists */
   readonly #versions = new Map<string, string>();
   /** where the next watch resumes; undefined: a list is needed */
@@ -84,13 +86,14 @@ export class Reflector<T> {
 
   async #run(): Promise<void> {
     while (!this.#isClosed()) {
+      const backoff = this.#resume === undefined ? this.#lists : this.#watches;
       try {
-        this.#resume ??= await this.#list();
-        if (await this.#watch(this.#resume)) continue;
+        if (this.#resume === undefined) this.#resume = await this.#list();
+        else if (!(await this.#watch(this.#resume))) await backoff.wait(this.#closed.signal);
       } catch (error) {
         if (!this.#isClosed()) this.#failed(error);
+        await backoff.wait(this.#closed.signal);
       }
-      await this.#backoff.wait(this.#closed.signal);
     }
   }
 
@@ -117,6 +120,7 @@ export class Reflector<T> {
     } while (next !== undefined);
     for (const key of this.#versions.keys()) if (!seen.has(key)) this.#drop(key);
     this.#deliver();
+    this.#lists.reset();
     this.#recovered();
     if (!this.#synced) {
       this.#synced = true;
@@ -149,12 +153,12 @@ export class Reflector<T> {
       this.#deliver();
     }
     const stood = opened !== undefined && performance.now() - opened >= STOOD_MS;
-    if (stood) this.#backoff.reset();
+    if (stood) this.#watches.reset();
     return stood;
   }
 
   #event({ type, object }: WatchEvent): void {
-    this.#backoff.reset();
+    this.#watches.reset();
     const { resourceVersion } = object.metadata;
     if (typeof resourceVersion === 'string' && resourceVersion !== '') this.#resume = resourceVersion;
     if (type === 'BOOKMARK') return;

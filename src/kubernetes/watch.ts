@@ -51,14 +51,16 @@ export async function watchPath(http: HttpExchange, ...watch: Parameters<KubeApi
 /** Until the stream ends or breaks, which is the same to a watch; rejects with what `onChunk` throws. */
 function drain(response: IncomingMessage, onChunk: (chunk: Buffer) => void): Promise<void> {
   return new Promise((resolve, reject) => {
-    response.on('data', (chunk: Buffer) => {
+    const take = (chunk: Buffer): void => {
       try {
         onChunk(chunk);
       } catch (error) {
-        reject(error instanceof Error ? error : new Error(String(error)));
+        response.off('data', take); // what is read already would still come
         response.destroy();
+        reject(error instanceof Error ? error : new Error(String(error)));
       }
-    });
+    };
+    response.on('data', take);
     response.on('error', () => undefined); // 'close' follows
     response.on('close', resolve);
   });
