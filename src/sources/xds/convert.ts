@@ -13,6 +13,7 @@ import type { Policy, Service, Workload } from '../../state/workload.ts';
 import { Faults } from './faults.ts';
 import { readPolicy } from './policy.ts';
 import { readService } from './service.ts';
+import { Shared } from './shared.ts';
 import { readWorkload } from './workload.ts';
 
 export type ResourceType = typeof ADDRESS_TYPE | typeof AUTHORIZATION_TYPE;
@@ -38,6 +39,7 @@ export async function convert(
   signal: AbortSignal,
 ): Promise<Conversion | undefined> {
   const conversion: Conversion = { good: [], rejected: [] };
+  const reading = { type, network, shared: new Shared() };
   let sliceEnds = performance.now() + SLICE_MS;
   for (const [index, resource] of resources.entries()) {
     if (index % CLOCK_EVERY === CLOCK_EVERY - 1 && performance.now() >= sliceEnds) {
@@ -46,31 +48,39 @@ export async function convert(
       sliceEnds = performance.now() + SLICE_MS;
     }
     const faults = new Faults(resource.name === '' ? `resources[${index}]` : resource.name);
-    const converted = convertOne(resource, type, network, faults);
+    const converted = convertOne(resource, reading, faults);
     if (converted === undefined) conversion.rejected.push({ name: resource.name, aliases: resource.aliases, faults: faults.list });
     else conversion.good.push(converted);
   }
   return conversion;
 }
 
+interface Reading {
+  type: ResourceType;
+  /** ours */
+  network: string;
+  shared: Shared;
+}
+
 /** @returns undefined when there are faults */
-export function convertOne(resource: Resource, type: ResourceType, network: string, faults: Faults): Converted | undefined {
+function convertOne(resource: Resource, reading: Reading, faults: Faults): Converted | undefined {
   try {
     if (resource.name === '') faults.add('name', '', 'must not be empty');
     const any = resource.resource;
+    const { type } = reading;
     if (any === undefined) faults.add('resource', undefined, 'is missing');
     else if (any.typeUrl !== '' && any.typeUrl !== type) faults.add('resource.type_url', any.typeUrl, `must be ${type}`);
-    else return type === ADDRESS_TYPE ? readAddress(resource, any.value, network, faults) : readAuthorization(resource, any.value, faults);
+    else return type === ADDRESS_TYPE ? readAddress(resource, any.value, reading, faults) : readAuthorization(resource, any.value, faults);
   } catch (error) {
     faults.add('resource.value', undefined, `cannot be read: ${describe(error)}`);
   }
   return undefined;
 }
 
-function readAddress(resource: Resource, bytes: Uint8Array, network: string, faults: Faults): Converted | undefined {
+function readAddress(resource: Resource, bytes: Uint8Array, { network, shared }: Reading, faults: Faults): Converted | undefined {
   const { type } = decode(AddressSchema, bytes);
   if (type.case === 'workload') {
-    const workload = readWorkload(type.value, faults);
+    const workload = readWorkload(type.value, shared, faults);
     if (workload === undefined || !nameIs(workload.uid, resource, faults)) return undefined;
     return {
       ...given(resource, workload.uid),

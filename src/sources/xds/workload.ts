@@ -10,6 +10,7 @@ import {
 import { spiffeId, type Locality, type PortMap, type Workload } from '../../state/workload.ts';
 import type { Faults } from './faults.ts';
 import { checkEnum, checkGateway, isServiceKey, readHostIp, readPorts } from './fields.ts';
+import type { Shared } from './shared.ts';
 
 const DEFAULT_TRUST_DOMAIN = 'cluster.local';
 const DEFAULT_SERVICE_ACCOUNT = 'default';
@@ -29,7 +30,7 @@ const TYPES: Record<number, Workload['workloadType']> = {
  * address. One behind a hostname (to be resolved) stays without address as well.
  * @returns undefined when there are faults
  */
-export function readWorkload(wire: WireWorkload, faults: Faults): Workload | undefined {
+export function readWorkload(wire: WireWorkload, shared: Shared, faults: Faults): Workload | undefined {
   if (wire.uid === '') faults.add('uid', wire.uid, 'must not be empty');
   if (wire.namespace === '') faults.add('namespace', wire.namespace, 'must not be empty');
   const ips: string[] = [];
@@ -39,7 +40,7 @@ export function readWorkload(wire: WireWorkload, faults: Faults): Workload | und
   }
   const services = new Map<string, PortMap>();
   for (const [key, list] of Object.entries(wire.services)) {
-    if (isServiceKey(key)) services.set(key, readPorts(faults, `services["${key}"].ports`, list.ports));
+    if (isServiceKey(key)) services.set(shared.text(key), shared.ports(readPorts(faults, `services["${key}"].ports`, list.ports)));
     else faults.add('services', key, 'key must be "namespace/hostname"');
   }
   checkEnums(wire, faults);
@@ -47,31 +48,36 @@ export function readWorkload(wire: WireWorkload, faults: Faults): Workload | und
   if (wire.networkGateway !== undefined) checkGateway(faults, 'network_gateway', wire.networkGateway);
   if (!faults.none) return undefined;
 
-  const trustDomain = wire.trustDomain || DEFAULT_TRUST_DOMAIN;
-  const serviceAccount = wire.serviceAccount || DEFAULT_SERVICE_ACCOUNT;
-  const { uid, namespace, name, node, network, workloadName, canonicalName, canonicalRevision, locality } = wire;
+  const trustDomain = shared.text(wire.trustDomain || DEFAULT_TRUST_DOMAIN);
+  const namespace = shared.text(wire.namespace);
+  const serviceAccount = shared.text(wire.serviceAccount || DEFAULT_SERVICE_ACCOUNT);
+  const { locality } = wire;
   return {
-    uid,
+    uid: wire.uid,
     namespace,
-    name,
+    name: wire.name,
     serviceAccount,
-    node,
-    network,
-    clusterId: wire.clusterId || DEFAULT_CLUSTER,
+    node: shared.text(wire.node),
+    network: shared.text(wire.network),
+    clusterId: shared.text(wire.clusterId || DEFAULT_CLUSTER),
     trustDomain,
     ips,
     protocol: wire.tunnelProtocol === TunnelProtocol.HBONE ? 'HBONE' : 'TCP',
     healthy: wire.status === WorkloadStatus.HEALTHY,
     hostNetwork: wire.networkMode === NetworkMode.HOST_NETWORK,
-    identity: spiffeId(trustDomain, namespace, serviceAccount),
+    identity: shared.text(spiffeId(trustDomain, namespace, serviceAccount)),
     services,
-    policies: wire.authorizationPolicies,
-    workloadName,
+    policies: wire.authorizationPolicies.map((key) => shared.text(key)),
+    workloadName: shared.text(wire.workloadName),
     workloadType: TYPES[wire.workloadType] ?? 'deployment',
-    canonicalName,
-    canonicalRevision,
-    locality: locality === undefined ? NOWHERE : { region: locality.region, zone: locality.zone, subzone: locality.subzone },
+    canonicalName: shared.text(wire.canonicalName),
+    canonicalRevision: shared.text(wire.canonicalRevision),
+    locality: locality === undefined ? NOWHERE : readLocality(locality, shared),
   };
+}
+
+function readLocality({ region, zone, subzone }: Locality, shared: Shared): Locality {
+  return { region: shared.text(region), zone: shared.text(zone), subzone: shared.text(subzone) };
 }
 
 function checkEnums(wire: WireWorkload, faults: Faults): void {

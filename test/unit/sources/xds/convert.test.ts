@@ -7,30 +7,35 @@ import {
   AddressSchema,
   LoadBalancing_HealthPolicy,
   LoadBalancing_Mode,
+  LoadBalancing_Scope,
   NetworkMode,
   TunnelProtocol,
   WorkloadStatus,
   WorkloadType,
 } from '../../../../src/proto/workload_pb.js';
 import { ADDRESS_TYPE, AUTHORIZATION_TYPE } from '../../../../src/rpc/services.ts';
-import { convert, convertOne, type Converted, type ResourceType } from '../../../../src/sources/xds/convert.ts';
-import { Faults } from '../../../../src/sources/xds/faults.ts';
+import { convert, type Converted, type ResourceType } from '../../../../src/sources/xds/convert.ts';
 import { canonicalIp } from '../../../../src/state/address.ts';
 import { ipBytes, policyResource, rawResource, serviceResource, workloadResource } from '../../../support/control-plane/resources.ts';
 
 const WEB = 'cluster//Pod/shop/web';
 const WEB_SERVICE = 'shop/web.shop.svc.cluster.local';
 
-function read(resource: Resource, type: ResourceType = ADDRESS_TYPE, network = ''): { converted: Converted | undefined; faults: string[] } {
-  const faults = new Faults(resource.name);
-  const converted = convertOne(resource, type, network, faults);
-  expect(converted === undefined).toBe(!faults.none);
-  return { converted, faults: faults.list };
+async function read(
+  resource: Resource,
+  type: ResourceType = ADDRESS_TYPE,
+  network = '',
+): Promise<{ converted: Converted | undefined; faults: string[] }> {
+  const conversion = await convert([resource], type, network, new AbortController().signal);
+  const { good, rejected } = conversion!;
+  expect(good.length + rejected.length).toBe(1);
+  expect(rejected.every(({ faults }) => faults.length > 0)).toBe(true);
+  return { converted: good[0], faults: rejected[0]?.faults ?? [] };
 }
-const faultsOf = (resource: Resource, type?: ResourceType): string[] => read(resource, type).faults;
+const faultsOf = async (resource: Resource, type?: ResourceType): Promise<string[]> => (await read(resource, type)).faults;
 
 describe('workload', () => {
-  it('becomes state with every field the tunnel uses', () => {
+  it('becomes state with every field the tunnel uses', async () => {
     const resource = workloadResource('web', '10.1.0.1', {
       addresses: [ipBytes('10.1.0.1'), ipBytes('fd00:0:0:0:0:0:0:1'), ipBytes('0:0:0:0:0:ffff:0a01:0002'), ipBytes('10.1.0.1')],
       network: 'net2',
@@ -48,7 +53,7 @@ describe('workload', () => {
         [WEB_SERVICE]: { ports: [{ servicePort: 80, targetPort: 8080 }, { servicePort: 443 }, { servicePort: 80, targetPort: 8081 }] },
       },
     });
-    expect(read(resource).converted).toEqual({
+    expect((await read(resource)).converted).toEqual({
       name: WEB,
       version: 'v1',
       aliases: [],
@@ -87,15 +92,15 @@ describe('workload', () => {
     });
   });
 
-  it('has the defaults of ztunnel, and may be without address', () => {
-    const { converted } = read(workloadResource('web', undefined, { serviceAccount: '', tunnelProtocol: TunnelProtocol.NONE }));
+  it('has the defaults of ztunnel, and may be without address', async () => {
+    const { converted } = await read(workloadResource('web', undefined, { serviceAccount: '', tunnelProtocol: TunnelProtocol.NONE }));
     expect(converted?.value).toMatchObject({
       ...{ ips: [], protocol: 'TCP', healthy: true, hostNetwork: false, clusterId: 'Kubernetes', workloadType: 'deployment' },
       identity: 'spiffe://cluster.local/ns/shop/sa/default',
     });
   });
 
-  it('is refused with all that is wrong with it', () => {
+  it('is refused with all that is wrong with it', async () => {
     const resource = workloadResource('web', undefined, {
       namespace: '',
       addresses: [Uint8Array.of(1, 2, 3), ipBytes('0.0.0.0'), ipBytes('0:0:0:0:0:0:0:0'), new Uint8Array(0)],
@@ -111,7 +116,7 @@ describe('workload', () => {
         [WEB_SERVICE]: { ports: [{ servicePort: 0 }, { servicePort: 65536 }, { servicePort: 1, targetPort: 65536 }] },
       },
     });
-    expect(faultsOf(resource).map((fault) => fault.replace(`${WEB}: `, ''))).toEqual([
+    expect((await faultsOf(resource)).map((fault) => fault.replace(`${WEB}: `, ''))).toEqual([
       'namespace "": must not be empty',
       'addresses[0] 0x010203: 3 bytes, an address has 4 or 16',
       'addresses[1] "0.0.0.0": is no address of anything',
@@ -132,21 +137,21 @@ describe('workload', () => {
     ]);
   });
 
-  it('is not refused for a type of tomorrow, which is but a label', () => {
-    expect(read(workloadResource('web', '10.1.0.1', { workloadType: 77 as never })).converted?.value).toMatchObject({
+  it('is not refused for a type of tomorrow, which is but a label', async () => {
+    expect((await read(workloadResource('web', '10.1.0.1', { workloadType: 77 as never }))).converted?.value).toMatchObject({
       workloadType: 'deployment',
     });
   });
 
-  it('needs a uid, and the uid as its name', () => {
-    expect(faultsOf(workloadResource('web', '10.1.0.1', { uid: '' }, { name: 'x' }))).toEqual(['x: uid "": must not be empty']);
-    expect(faultsOf(workloadResource('web', '10.1.0.1', {}, { name: 'x' }))).toEqual([`x: name "x": must be "${WEB}"`]);
-    expect(faultsOf(workloadResource('web', '10.1.0.1', { uid: '' }, { name: '' }))).toHaveLength(2);
+  it('needs a uid, and the uid as its name', async () => {
+    expect(await faultsOf(workloadResource('web', '10.1.0.1', { uid: '' }, { name: 'x' }))).toEqual(['x: uid "": must not be empty']);
+    expect(await faultsOf(workloadResource('web', '10.1.0.1', {}, { name: 'x' }))).toEqual([`x: name "x": must be "${WEB}"`]);
+    expect(await faultsOf(workloadResource('web', '10.1.0.1', { uid: '' }, { name: '' }))).toHaveLength(2);
   });
 });
 
 describe('service', () => {
-  it('becomes state; addresses of other networks and ranges are left out', () => {
+  it('becomes state; addresses of other networks and ranges are left out', async () => {
     const service = serviceResource('web', undefined, {
       addresses: [
         { network: 'net1', address: ipBytes('10.96.0.1') },
@@ -160,7 +165,7 @@ describe('service', () => {
       weightedWaypoints: [{ destination: { destination: { case: 'hostname', value: {} } } }],
       visibility: 9 as never,
     });
-    const { converted } = read(service, ADDRESS_TYPE, 'net1');
+    const { converted } = await read(service, ADDRESS_TYPE, 'net1');
     expect(converted).toEqual({
       ...{ name: WEB_SERVICE, version: 'v1', aliases: [], unused: 'waypoint, address range 10.0.0.0/8', kind: 'service' },
       value: {
@@ -170,23 +175,27 @@ describe('service', () => {
     });
   });
 
-  it('answers on no address when its callers are to go where they dialled', () => {
-    const { converted } = read(serviceResource('web', '10.96.0.1', { loadBalancing: { mode: LoadBalancing_Mode.PASSTHROUGH } }));
+  it('answers on no address when its callers are to go where they dialled', async () => {
+    const { converted } = await read(serviceResource('web', '10.96.0.1', { loadBalancing: { mode: LoadBalancing_Mode.PASSTHROUGH } }));
     expect(converted?.value).toMatchObject({ vips: [] });
   });
 
-  it('is refused with all that is wrong with it', () => {
+  it('is refused with all that is wrong with it', async () => {
     const resource = serviceResource('web', undefined, {
       namespace: '',
       hostname: '',
       addresses: [{ address: Uint8Array.of(1) }, { address: ipBytes('10.0.0.1'), length: 33 }, { address: ipBytes('0.0.0.0') }],
       ports: [{ servicePort: 65537 }],
       ipFamilies: 8 as never,
-      loadBalancing: { mode: 9 as never, healthPolicy: 5 as never, routingPreference: [0 as never, 99 as never] },
+      loadBalancing: {
+        mode: 9 as never,
+        healthPolicy: 5 as never,
+        routingPreference: [LoadBalancing_Scope.UNSPECIFIED_SCOPE, 99 as never],
+      },
       waypoint: {},
       weightedWaypoints: [{}],
     });
-    expect(faultsOf(resource).map((fault) => fault.replace(/^.*?: /, ''))).toEqual([
+    expect((await faultsOf(resource)).map((fault) => fault.replace(/^.*?: /, ''))).toEqual([
       'namespace "": must not be empty',
       'hostname "": must not be empty',
       'addresses[0].address 0x01: 1 bytes, an address has 4 or 16',
@@ -205,16 +214,16 @@ describe('service', () => {
 });
 
 describe('policy', () => {
-  it('is kept as it came, apart from the response that brought it', () => {
+  it('is kept as it came, apart from the response that brought it', async () => {
     const rules = [{ clauses: [{ matches: [{ sourceIps: [{ address: ipBytes('10.0.0.0'), length: 8 }] }] }] }];
-    const { converted } = read(policyResource('p', { scope: Scope.NAMESPACE, action: Action.DENY, rules }), AUTHORIZATION_TYPE);
+    const { converted } = await read(policyResource('p', { scope: Scope.NAMESPACE, action: Action.DENY, rules }), AUTHORIZATION_TYPE);
     if (converted?.kind !== 'policy') throw new Error('no policy');
     expect(converted.value).toMatchObject({ key: 'shop/p', authorization: { scope: Scope.NAMESPACE, action: Action.DENY } });
     const address = converted.value.authorization.rules[0]!.clauses[0]!.matches[0]!.sourceIps[0]!.address;
     expect(address.buffer.byteLength).toBeLessThan(64);
   });
 
-  it('is refused when part of it cannot be read: a list that lost entries would match more', () => {
+  it('is refused when part of it cannot be read: a list that lost entries would match more', async () => {
     const match = {
       namespaces: [{}],
       notPrincipals: [{ matchType: { case: 'exact' as const, value: 'a' } }, {}],
@@ -225,7 +234,7 @@ describe('policy', () => {
     };
     const policy = policyResource('p', { scope: 3 as never, action: 2 as never, rules: [{ clauses: [{ matches: [match] }] }] });
     const at = 'shop/p: rules[0].clauses[0].matches[0]';
-    expect(faultsOf(policy, AUTHORIZATION_TYPE)).toEqual([
+    expect(await faultsOf(policy, AUTHORIZATION_TYPE)).toEqual([
       'shop/p: scope 3: unknown enum value',
       'shop/p: action 2: unknown enum value',
       `${at}.namespaces[0]: neither exact, prefix, suffix nor presence`,
@@ -239,19 +248,19 @@ describe('policy', () => {
 });
 
 describe('anything else', () => {
-  it('is refused by name', () => {
-    expect(faultsOf(create(ResourceSchema, { name: 'x' }))).toEqual(['x: resource: is missing']);
-    expect(faultsOf(rawResource('x', AUTHORIZATION_TYPE, new Uint8Array()))).toEqual([
+  it('is refused by name', async () => {
+    expect(await faultsOf(create(ResourceSchema, { name: 'x' }))).toEqual(['x: resource: is missing']);
+    expect(await faultsOf(rawResource('x', AUTHORIZATION_TYPE, new Uint8Array()))).toEqual([
       `x: resource.type_url "${AUTHORIZATION_TYPE}": must be ${ADDRESS_TYPE}`,
     ]);
-    expect(faultsOf(rawResource('x', ADDRESS_TYPE, new Uint8Array()))).toEqual(['x: resource: neither workload nor service']);
-    expect(faultsOf(rawResource('x', ADDRESS_TYPE, Uint8Array.of(10, 255)))[0]).toMatch(/^x: resource.value: cannot be read: /);
+    expect(await faultsOf(rawResource('x', ADDRESS_TYPE, new Uint8Array()))).toEqual(['x: resource: neither workload nor service']);
+    expect((await faultsOf(rawResource('x', ADDRESS_TYPE, Uint8Array.of(10, 255))))[0]).toMatch(/^x: resource.value: cannot be read: /);
   });
 
   it('random bytes never throw, neither as a resource nor as a whole response', async () => {
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({ maxLength: 200 }), fc.constantFrom(ADDRESS_TYPE, AUTHORIZATION_TYPE), async (bytes, type) => {
-        read(rawResource('x', type, bytes), type);
+        await read(rawResource('x', type, bytes), type);
         let response;
         try {
           response = fromBinary(DeltaDiscoveryResponseSchema, bytes); // what throws here ends the stream, see feed
@@ -264,23 +273,23 @@ describe('anything else', () => {
     );
   });
 
-  it('valid resources with bytes flipped never throw', () => {
+  it('valid resources with bytes flipped never throw', async () => {
     const valid = [
       workloadResource('web', '10.1.0.1', { services: { [WEB_SERVICE]: { ports: [{ servicePort: 80 }] } } }),
       serviceResource('web', '10.96.0.1'),
     ];
     const flips = fc.array(fc.tuple(fc.nat(400), fc.integer({ min: 0, max: 255 })), { minLength: 1, maxLength: 8 });
-    fc.assert(
-      fc.property(fc.constantFrom(...valid), flips, (resource, changes) => {
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...valid), flips, async (resource, changes) => {
         const bytes = Uint8Array.from(resource.resource!.value);
         for (const [at, value] of changes) bytes[at % bytes.length] = value;
-        read(rawResource(resource.name, ADDRESS_TYPE, bytes));
+        await read(rawResource(resource.name, ADDRESS_TYPE, bytes));
       }),
       { numRuns: 1000 },
     );
   });
 
-  it('random valid workloads come through as they are', () => {
+  it('random valid workloads come through as they are', async () => {
     const text = fc.string({ minLength: 1, maxLength: 20 }).filter((each) => each.isWellFormed());
     const label = fc.stringMatching(/^[a-z][a-z0-9-]{0,20}$/);
     const ip = fc.oneof(
@@ -299,12 +308,12 @@ describe('anything else', () => {
       status: fc.constantFrom(WorkloadStatus.HEALTHY, WorkloadStatus.UNHEALTHY),
       authorizationPolicies: fc.array(text, { maxLength: 3 }),
     });
-    fc.assert(
-      fc.property(workload, fc.array(ip, { maxLength: 3 }), (given, ips) => {
+    await fc.assert(
+      fc.asyncProperty(workload, fc.array(ip, { maxLength: 3 }), async (given, ips) => {
         const addresses = ips.map((each) => (typeof each === 'string' ? ipBytes(each) : each));
         const resource = workloadResource('x', undefined, { ...given, addresses });
         const again = fromBinary(ResourceSchema, toBinary(ResourceSchema, resource));
-        const { converted } = read(again);
+        const { converted } = await read(again);
         if (converted?.kind !== 'workload') throw new Error('no workload');
         const { services, status, authorizationPolicies, ...same } = given;
         const { value } = converted;
@@ -325,9 +334,9 @@ describe('anything else', () => {
     );
   });
 
-  it('AddressSchema and AuthorizationSchema drop what they do not know', () => {
+  it('AddressSchema and AuthorizationSchema drop what they do not know', async () => {
     const bytes = Uint8Array.of(...workloadResource('web', '10.1.0.1').resource!.value, 0xf8, 0x01, 0x05);
-    expect(read(rawResource(WEB, ADDRESS_TYPE, bytes)).faults).toEqual([]);
+    expect((await read(rawResource(WEB, ADDRESS_TYPE, bytes))).faults).toEqual([]);
     expect(AddressSchema.typeName).toBe(ADDRESS_TYPE.split('/')[1]);
     expect(AuthorizationSchema.typeName).toBe(AUTHORIZATION_TYPE.split('/')[1]);
   });
