@@ -15,6 +15,8 @@ export interface AuthorityOptions {
   defaultLifetimeMs?: number;
   /** requests for more are refused, as Istio does, so that nobody relies on what was not given */
   maxLifetimeMs?: number;
+  /** before a certificate of that life is handed out; it is not when this fails */
+  reserve?: (lifetimeMs: number) => Promise<void>;
 }
 
 export interface Signed {
@@ -27,11 +29,13 @@ export interface Signed {
 export class Authority {
   readonly #defaultLifetimeMs: number;
   readonly #maxLifetimeMs: number;
+  readonly #reserve: (lifetimeMs: number) => Promise<void>;
   readonly #listeners = new Set<() => void>();
   #material: CaMaterial;
 
   constructor(material: CaMaterial, options: AuthorityOptions = {}) {
     this.#material = material;
+    this.#reserve = options.reserve ?? (() => Promise.resolve());
     this.#maxLifetimeMs = options.maxLifetimeMs ?? MAX_LIFETIME_MS;
     this.#defaultLifetimeMs = Math.min(options.defaultLifetimeMs ?? DEFAULT_LIFETIME_MS, this.#maxLifetimeMs);
   }
@@ -63,7 +67,7 @@ export class Authority {
   /**
    * A workload's certificate.
    * @param request.lifetimeMs 0 or less: the default
-   * @throws CERTIFICATE: retryable when the fault is ours, not when the request is bad
+   * @throws CERTIFICATE: retryable when the fault is ours, not when the request is bad; what `reserve` throws
    */
   async sign(request: { csr: string; identity: string; lifetimeMs: number }): Promise<Signed> {
     const { identity } = request;
@@ -78,6 +82,7 @@ export class Authority {
     } catch (error) {
       throw refusal(identity, error);
     }
+    await this.#reserve(lifetimeMs);
     return this.#sign(identity, { publicKey, names: [{ type: 'url', value: identity }], lifetimeMs });
   }
 

@@ -26,6 +26,8 @@ export const ROTATE_ANNOTATION = 'culvert.dev/rotate-root';
 export const ROTATED_ANNOTATION = 'culvert.dev/rotated-root';
 /** When the phase of the rotation began, ISO 8601. */
 export const SINCE_ANNOTATION = 'culvert.dev/root-rotation-since';
+/** Longest life of a certificate that any replica handed out, seconds; only written when it is longer than the overlap. */
+export const LONGEST_ANNOTATION = 'culvert.dev/longest-certificate-seconds';
 
 export function secretPath(namespace: string, name = ''): string {
   return `/api/v1/namespaces/${namespace}/secrets${name === '' ? '' : `/${name}`}`;
@@ -74,9 +76,16 @@ export function rotationOf(secret: KubeObject): RotationState {
     phase: phaseOf(files),
     signing: { notBefore: signing.validFromDate.getTime(), notAfter: signing.validToDate.getTime() },
     since: Number.isNaN(since) ? undefined : since,
+    longestMs: longestOf(secret),
     asked: annotations[ROTATE_ANNOTATION],
     done: annotations[ROTATED_ANNOTATION],
   };
+}
+
+/** ms */
+export function longestOf(secret: KubeObject): number {
+  const seconds = Number(secret.metadata.annotations?.[LONGEST_ANNOTATION]);
+  return Number.isFinite(seconds) ? seconds * 1000 : 0;
 }
 
 function phaseOf(files: CaFiles): RotationState['phase'] {

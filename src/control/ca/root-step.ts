@@ -8,7 +8,7 @@ import { nextStep, type RotationStep } from './rotation.ts';
 export interface RotationOptions {
   /** of new roots, ms; default ten years */
   rootLifetimeMs?: number;
-  /** between two steps, ms: the longest life of a certificate that callers get */
+  /** between two steps, ms, unless certificates of longer life were handed out: then that long */
   overlapMs: number;
   /** share of the root's life that is left when rotation begins; default a fifth */
   remaining?: number;

@@ -10,12 +10,12 @@ import type { KubeApi, KubeObject } from '../../kubernetes/api.ts';
 import { isKubernetes } from '../../kubernetes/errors.ts';
 import { Reflector } from '../../kubernetes/reflector.ts';
 import type { CaMaterial } from './material.ts';
-import { newRootSecret, OPERATOR_SECRET, readCaSecret, ROOT_SECRET, secretPath } from './root-secret.ts';
+import { LONGEST_ANNOTATION, longestOf, newRootSecret, OPERATOR_SECRET, readCaSecret, ROOT_SECRET, secretPath } from './root-secret.ts';
 import { advanceRotation, rootName, type RotationOptions } from './root-step.ts';
 
 const CHECK_MS = 30_000;
-/** One creates, the others read; a Secret deleted in between is made again, but not for ever. */
-const CREATE_ATTEMPTS = 5;
+/** Replicas that change the Secret at the same time go by turns, but not for ever. */
+const ATTEMPTS = 5;
 
 export interface RootStoreOptions extends RotationOptions {
   api: KubeApi;
@@ -68,6 +68,29 @@ export class RootStore {
   onMaterial(listener: (material: CaMaterial) => void): { close(): void } {
     this.#listeners.add(listener);
     return { close: () => this.#listeners.delete(listener) };
+  }
+
+  /**
+   * Certificates of more life than the overlap make the next rotation slower: written down before the first is handed out, by whichever
+   * replica does, since another may lead then.
+   * @throws KUBERNETES when that cannot be done now
+   */
+  async reserve(lifetimeMs: number): Promise<void> {
+    const { api, namespace, overlapMs } = this.#options;
+    let secret = this.#secrets.get(ROOT_SECRET);
+    for (let attempt = 1; ; attempt++) {
+      // The operator's own root is not rotated by us.
+      if (lifetimeMs <= overlapMs || secret === undefined || this.#secrets.has(OPERATOR_SECRET) || longestOf(secret) >= lifetimeMs) return;
+      const annotations = { [LONGEST_ANNOTATION]: String(Math.ceil(lifetimeMs / 1000)) };
+      const metadata = { annotations, resourceVersion: secret.metadata.resourceVersion };
+      try {
+        await api.patch(secretPath(namespace, ROOT_SECRET), { metadata }, 'merge');
+        return;
+      } catch (error) {
+        if (!isKubernetes(error, 409) || attempt >= ATTEMPTS) throw error;
+        secret = await api.get(secretPath(namespace, ROOT_SECRET));
+      }
+    }
   }
 
   close(): void {
@@ -196,7 +219,7 @@ async function ownSecret({ api, namespace, rootLifetimeMs = ROOT_LIFETIME_MS, lo
       log.info(`secret ${namespace}/${ROOT_SECRET} made, with a new root`);
       return made;
     } catch (error) {
-      if (!isKubernetes(error, 409) || attempt >= CREATE_ATTEMPTS) throw error;
+      if (!isKubernetes(error, 409) || attempt >= ATTEMPTS) throw error;
     }
   }
 }

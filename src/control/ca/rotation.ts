@@ -17,13 +17,15 @@ export interface RotationState {
   signing: { notBefore: number; notAfter: number };
   /** when the phase began, ms since epoch; undefined when that is not known, and the overlap begins anew */
   since: number | undefined;
+  /** longest life of a certificate that was handed out, ms, when it is more than the overlap */
+  longestMs: number;
   /** what the operator asked for last, and what was last done at such a request */
   asked: string | undefined;
   done: string | undefined;
 }
 
 export interface RotationPolicy {
-  /** between two steps, ms */
+  /** between two steps at least, ms */
   overlapMs: number;
   /** rotation begins when less than this share of the root's life is left, 0 to 1 */
   remaining: number;
@@ -52,7 +54,7 @@ export function nextStep(state: RotationState, policy: RotationPolicy, now: numb
   if (since === undefined || since > now) return { step: 'date', why: 'when the phase began is not known' };
   // A root that does not live as long as the overlap is left in good time all the same.
   const latest = phase === 'introduced' ? since + (signing.notAfter - since) * LATEST_SWITCH : Infinity;
-  const due = Math.min(since + policy.overlapMs, latest);
+  const due = Math.min(since + Math.max(policy.overlapMs, state.longestMs), latest);
   if (now < due) return { step: 'none', due };
   return { step: phase === 'introduced' ? 'switch' : 'drop', why: `${phase} for ${Math.round((now - since) / 1000)} s` };
 }

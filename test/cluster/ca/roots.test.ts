@@ -14,6 +14,7 @@ import type { KubeApi } from '../../../src/kubernetes/api.ts';
 import { connectKubernetes } from '../../../src/kubernetes/client.ts';
 import { obtainCertificate, type WorkloadCertificate } from '../../../src/tunnel/workload-certificate.ts';
 import { startApiServer, type ApiServer } from '../../support/apiserver.ts';
+import { freshRequest } from '../../support/csr.ts';
 import { recordingLog } from '../../support/ca/log.ts';
 import { until } from '../../support/kubernetes/until.ts';
 
@@ -48,7 +49,7 @@ interface Replica {
 
 async function replica(options: Partial<RootStoreOptions> = {}): Promise<Replica> {
   const store = await RootStore.open({ api, namespace, isLeader: () => false, overlapMs: DAY, log, ...options });
-  const authority = new Authority(store.material);
+  const authority = new Authority(store.material, { reserve: (lifetimeMs) => store.reserve(lifetimeMs) });
   store.onMaterial((material) => authority.install(material));
   open.push(store);
   return { store, authority };
@@ -223,6 +224,20 @@ describe('a rotation', () => {
     expect(b.authority.roots).toBe(a.authority.roots);
     expect(lines.filter(({ level }) => level >= 40)).toEqual([]);
     expect(Object.keys(filesOf(await secretOf())).sort()).toEqual([CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT].sort());
+  });
+
+  it('waits for the longest life that any replica handed out', async () => {
+    const replicas = await Promise.all(Array.from({ length: 4 }, () => replica({ overlapMs: 10_000 })));
+    const { csr } = await freshRequest();
+    const sign = ({ authority }: Replica, seconds: number) =>
+      authority.sign({ csr, identity: 'spiffe://cluster.local/ns/shop/sa/web', lifetimeMs: seconds * 1000 });
+    await Promise.all(replicas.map((one) => sign(one, 10)));
+    expect((await secretOf()).metadata.annotations).toBeUndefined();
+    await Promise.all(replicas.map((one, index) => sign(one, 20 + index)));
+    expect(rotationOf(await secretOf()).longestMs).toBe(23_000);
+    const version = (await secretOf()).metadata.resourceVersion;
+    await Promise.all(replicas.map((one) => sign(one, 22)));
+    expect((await secretOf()).metadata.resourceVersion).toBe(version);
   });
 
   it('comes by itself when little of the root’s life is left, and again for the next', async () => {

@@ -29,6 +29,7 @@ const steady: RotationState = {
   phase: 'steady',
   signing: { notBefore: 0, notAfter: 100 * DAY },
   since: undefined,
+  longestMs: 0,
   asked: undefined,
   done: undefined,
 };
@@ -42,6 +43,13 @@ describe('the next step of a rotation', () => {
     ['a new root when asked again', { asked: '2', done: '1' }, DAY, 'introduce'],
     ['nothing before everybody trusts the new root', { phase: 'introduced', since: 80 * DAY }, 82 * DAY - 1, 'none', 82 * DAY],
     ['sign with the new root', { phase: 'introduced', since: 80 * DAY }, 82 * DAY, 'switch'],
+    [
+      'nothing while certificates of a longer life may be in use',
+      { phase: 'switched', since: 0, longestMs: 9 * DAY },
+      9 * DAY - 1,
+      'none',
+      9 * DAY,
+    ],
     ['sign with the new root in time before the old one ends', { phase: 'introduced', since: 99 * DAY }, 99.75 * DAY, 'switch'],
     ['not yet', { phase: 'introduced', since: 99 * DAY }, 99.74 * DAY, 'none', 99.75 * DAY],
     ['sign with the new root when the old one is over', { phase: 'introduced' }, 100 * DAY, 'switch'],
