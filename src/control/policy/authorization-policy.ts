@@ -23,7 +23,7 @@ export interface Mesh {
   trustDomain: string;
 }
 
-export const DRY_RUN_ANNOTATION = 'istio.io/dry-run';
+const DRY_RUN_ANNOTATION = 'istio.io/dry-run';
 const FIELDS = ['selector', 'targetRef', 'targetRefs', 'action', 'provider', 'rules'];
 const WAYPOINT = 'HTTP attributes and trust domains need a waypoint';
 const ACTIONS = new Map([

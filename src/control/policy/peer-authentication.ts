@@ -8,7 +8,7 @@ import { ACCEPTED, refusal, type Verdict } from './report.ts';
 import { readSelector, type Selector } from './selector.ts';
 import { port } from './values.ts';
 
-export type Mode = 'UNSET' | 'PERMISSIVE' | 'STRICT';
+type Mode = 'UNSET' | 'PERMISSIVE' | 'STRICT';
 
 export interface PeerAuthentication {
   /** "namespace/name" */

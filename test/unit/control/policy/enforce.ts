@@ -30,7 +30,7 @@ function concerns({ scope, namespace, name }: Authorization, workload: Workload)
   return workload.policies.includes(`${namespace}/${name}`);
 }
 
-export function matches({ rules }: Authorization, connection: Connection): boolean {
+function matches({ rules }: Authorization, connection: Connection): boolean {
   return rules.some(({ clauses }) =>
     clauses.every((clause) => clause.matches.length === 0 || clause.matches.some((match) => matchHolds(match, connection))),
   );
