@@ -50,7 +50,7 @@ function certificateOf(name: string) {
 
 describe('rotation', () => {
   it('drops no connection, and new ones never fail, past the end of the first certificates', async () => {
-    await start(2000);
+    await start(3000);
     const kept = await mesh.dial('client', target);
     expect(await echo(kept, 'begin')).toBe('begin');
     const first = ['client', 'web'].map((name) => certificateOf(name).certificate!);
