@@ -1,10 +1,11 @@
 import { Client, type Metadata, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
 import { create } from '@bufbuild/protobuf';
+import dns from 'node:dns';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import {
   IstioCertificateRequestSchema,
   IstioCertificateResponseSchema,
@@ -39,6 +40,8 @@ const refusal = (channel: ControlPlaneChannel): Promise<string> =>
 describe('control plane channel', () => {
   let dir: string;
   let seen: Metadata[];
+  /** address of the server, per call */
+  let answered: string[];
   const opened: { close(): void }[] = [];
   const running: ControlPlaneServer[] = [];
   const logs = collectingLogger();
@@ -46,6 +49,7 @@ describe('control plane channel', () => {
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'culvert-channel-'));
     seen = [];
+    answered = [];
     logs.lines.length = 0;
   });
   afterEach(async () => {
@@ -61,6 +65,7 @@ describe('control plane channel', () => {
       done: sendUnaryData<IstioCertificateResponse>,
     ): void => {
       seen.push(unary.metadata);
+      answered.push(settings?.host ?? '127.0.0.1');
       done(null, answer);
     };
     const server = await startServer([{ definition: createCertificate, handler }], settings);
@@ -177,6 +182,28 @@ describe('control plane channel', () => {
     await call(open(await serve({ host: '::1' })));
     const server = await serve();
     await call(open(server, { address: `localhost:${server.port}` }));
+  });
+
+  it('goes on with another replica when the one it has is gone', async () => {
+    const names = ['control.test'];
+    const first = await serve({ names });
+    const root = first.root;
+    const second = await serve({ names, root, host: '127.0.0.2', port: first.port });
+    // A name with two addresses would need a name server of our own.
+    const addresses = ['127.0.0.1', '127.0.0.2'].map((address) => ({ address, family: 4 }));
+    const lookup = vi.spyOn(dns.promises, 'lookup').mockImplementation((() => Promise.resolve(addresses)) as never);
+    try {
+      const channel = open({ address: `control.test:${first.port}`, rootFile: second.rootFile });
+      await call(channel);
+      const used = answered[0]!.startsWith('127.0.0.1') ? first : second;
+      const other = used === first ? second : first;
+      await used.stop();
+      await vi.waitFor(() => call(channel));
+      await call(channel);
+      expect(answered.at(-1)).toBe(other === first ? '127.0.0.1' : '127.0.0.2');
+    } finally {
+      lookup.mockRestore();
+    }
   });
 
   it('says why nobody answers', async () => {
