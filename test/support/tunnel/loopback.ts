@@ -2,7 +2,7 @@
  * Pods on loopback addresses of one process: everything of the tunnel is real but the netns and the redirect. Each pod has an
  * address of 127.0.0.0/8 of its own, and what the application "dialled" is set by the test.
  */
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -146,6 +146,7 @@ export class LoopbackMesh {
   async close(): Promise<void> {
     await Promise.all([...this.pods.values()].map(({ proxy }) => proxy.stop()));
     this.env.certificates.close();
+    rmSync(this.caDir, { recursive: true });
   }
 }
 
