@@ -7,6 +7,13 @@ import { x509 } from './x509.ts';
 /** Clocks of peers may be behind ours; as much as Istio allows. */
 export const BACKDATE_MS = 2 * 60_000;
 
+/** Of every leaf: no CA, both roles of TLS. */
+const USES: readonly x509.Extension[] = [
+  new x509.BasicConstraintsExtension(false, undefined, true),
+  new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyEncipherment, true),
+  new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
+];
+
 export interface LeafRequest {
   publicKey: x509.PublicKey | webcrypto.CryptoKey;
   names: x509.JsonGeneralNames;
@@ -43,13 +50,7 @@ export async function signLeaf(signer: Signer, { publicKey, names, lifetimeMs, n
     signingAlgorithm: { hash: digestOf(signer) },
     notBefore: new Date(now - BACKDATE_MS),
     notAfter: new Date(Math.min(now + lifetimeMs, end)),
-    extensions: [
-      new x509.SubjectAlternativeNameExtension(names, true),
-      new x509.BasicConstraintsExtension(false, undefined, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature | x509.KeyUsageFlags.keyEncipherment, true),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
-      signer.keyIdentifier,
-    ],
+    extensions: [new x509.SubjectAlternativeNameExtension(names, true), ...USES, signer.keyIdentifier],
   });
   return `${leaf.toString('pem').trim()}\n`;
 }
