@@ -53,7 +53,13 @@ export async function applyCrds(api: KubeApi, versions: readonly string[] = ['v1
   );
 }
 
-/** Removes them, and with them every policy. */
+/** Removes them, and with them every policy; waits until they are gone. */
 export async function removeCrds(api: KubeApi): Promise<void> {
-  await Promise.all(Object.values(RESOURCES).map((plural) => api.remove(`${CRDS}/${plural}.security.istio.io`)));
+  await Promise.all(
+    Object.values(RESOURCES).map(async (plural) => {
+      const path = `${CRDS}/${plural}.security.istio.io`;
+      await api.remove(path);
+      await until(`${path} to be gone`, async () => (await api.get(path)) === undefined);
+    }),
+  );
 }

@@ -11,7 +11,7 @@ export interface TokenOptions {
   audience: string;
   /** name of the pod that it is bound to */
   pod?: string;
-  /** from now, default 3600. Below 600 (0 or less: expired) it is signed here, as the server would */
+  /** from now, default 3600. Below 600 it is signed here, as the server would; the server grants a minute more, so −120 is expired */
   expirationSeconds?: number;
 }
 
