@@ -43,7 +43,8 @@ const OPTIONS = {
   'grpc.initial_reconnect_backoff_ms': 100,
   'grpc.max_reconnect_backoff_ms': 15_000,
   'grpc.dns_min_time_between_resolutions_ms': 1000,
-  // Several replicas behind one name: every node begins with another one, and goes on to the next when one does not answer.
+  // Several replicas behind one name: one is used, and the next when it is gone. grpc-js shuffles three addresses and more, two it
+  // leaves in the resolver's order; behind a ClusterIP it sees one only, and the service spreads the nodes.
   'grpc.service_config': JSON.stringify({ loadBalancingConfig: [{ pick_first: { shuffleAddressList: true } }] }),
   'grpc.service_config_disable_resolution': 1,
   // Nothing shared: closing one channel must not depend on another.

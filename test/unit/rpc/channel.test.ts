@@ -167,6 +167,11 @@ describe('control plane channel', () => {
     expect(warnings).toEqual([`read roots of the control plane ${rootCert}: no PEM certificate in it`, expect.stringContaining('ENOENT')]);
   });
 
+  it('trusts what the operating system trusts when told so, and that is not our root', async () => {
+    const server = await serve();
+    expect(await refusal(open(server, { rootCert: 'SYSTEM' }))).toContain('does not lead to a root in SYSTEM');
+  });
+
   it('refuses a server of another name, saying both; a further name can be allowed', async () => {
     const server = await serve({ names: ['istiod.istio-system.svc'] });
     expect(await refusal(open(server))).toMatch(

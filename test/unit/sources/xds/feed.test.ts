@@ -1,4 +1,5 @@
 import { status } from '@grpc/grpc-js';
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ADDRESS_TYPE, AUTHORIZATION_TYPE } from '../../../../src/rpc/services.ts';
 import { firstRequests, type AdsScript } from '../../../support/control-plane/ads.ts';
@@ -167,6 +168,32 @@ describe('changes', () => {
     ]);
     expect(running.store.byVip('10.96.0.1', 'shop')).toBeUndefined();
     expect(running.errors).toEqual([]);
+  });
+
+  it('answers whatever resources come, and goes on', async () => {
+    const running = world.follow(await world.serve());
+    const stream = await ads.stream();
+    const name = fc.oneof(
+      fc.constantFrom(WEB, WEB_SERVICE, '', '__proto__'),
+      fc.string({ maxLength: 10 }).filter((text) => text.isWellFormed()),
+    );
+    const resource = fc.tuple(name, fc.uint8Array({ maxLength: 60 })).map(([given, bytes]) => rawResource(given, ADDRESS_TYPE, bytes));
+    const good = fc.constantFrom(workloadResource('web', '10.1.0.1'), serviceResource('web', '10.96.0.1'));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.oneof(resource, good), { maxLength: 5 }),
+        fc.array(name, { maxLength: 3 }),
+        async (resources, removed) => {
+          const answer = await stream.answerTo(ADDRESS_TYPE, resources, removed);
+          const faulty = resources.some(({ name: given }) => given !== WEB && given !== WEB_SERVICE);
+          if (faulty) expect(answer.errorDetail?.code).toBe(status.INVALID_ARGUMENT);
+        },
+      ),
+      { numRuns: 100 },
+    );
+    await stream.answerTo(ADDRESS_TYPE, [workloadResource('last', '10.1.0.9')]);
+    expect(running.store.byIp('10.1.0.9')?.name).toBe('last');
+    expect(running.feed.stats().reconnects).toBe(0);
   });
 
   it('takes a response of 30 MB', async () => {
