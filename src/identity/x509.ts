@@ -17,10 +17,3 @@ export function generateKeys(): Promise<webcrypto.CryptoKeyPair> {
 export async function privateKeyPem(key: webcrypto.CryptoKey): Promise<string> {
   return x509.PemConverter.encode(await webcrypto.subtle.exportKey('pkcs8', key), 'PRIVATE KEY');
 }
-
-/** @param pem PKCS #8 with a P-256 key */
-export function importPrivateKey(pem: string): Promise<webcrypto.CryptoKey> {
-  const [der] = x509.PemConverter.decode(pem);
-  if (der === undefined) throw new Error('no PEM block in it');
-  return webcrypto.subtle.importKey('pkcs8', der, KEY_ALGORITHM, false, ['sign']);
-}

@@ -27,7 +27,7 @@ export const ROTATED_ANNOTATION = 'culvert.dev/rotated-root';
 /** When the phase of the rotation began, ISO 8601. */
 export const SINCE_ANNOTATION = 'culvert.dev/root-rotation-since';
 /** Longest life of a certificate that any replica handed out, seconds; only written when it is longer than the overlap. */
-export const LONGEST_ANNOTATION = 'culvert.dev/longest-certificate-seconds';
+const LONGEST_ANNOTATION = 'culvert.dev/longest-certificate-seconds';
 
 export function secretPath(namespace: string, name = ''): string {
   return `/api/v1/namespaces/${namespace}/secrets${name === '' ? '' : `/${name}`}`;
@@ -130,6 +130,11 @@ export function dropPrevious(secret: KubeObject): KubeObject {
 /** The phase begins now. */
 export function datePhase(secret: KubeObject, now: number): KubeObject {
   return annotated(secret, { [SINCE_ANNOTATION]: new Date(now).toISOString() });
+}
+
+/** Certificates of this life are being handed out. */
+export function noteLongest(secret: KubeObject, lifetimeMs: number): KubeObject {
+  return annotated(secret, { [LONGEST_ANNOTATION]: String(Math.ceil(lifetimeMs / 1000)) });
 }
 
 function bundle(...texts: string[]): string {

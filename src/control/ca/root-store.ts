@@ -10,7 +10,7 @@ import type { KubeApi, KubeObject } from '../../kubernetes/api.ts';
 import { isKubernetes } from '../../kubernetes/errors.ts';
 import { Reflector } from '../../kubernetes/reflector.ts';
 import type { CaMaterial } from './material.ts';
-import { LONGEST_ANNOTATION, longestOf, newRootSecret, OPERATOR_SECRET, readCaSecret, ROOT_SECRET, secretPath } from './root-secret.ts';
+import { longestOf, newRootSecret, noteLongest, OPERATOR_SECRET, readCaSecret, ROOT_SECRET, secretPath } from './root-secret.ts';
 import { advanceRotation, rootName, type RotationOptions } from './root-step.ts';
 
 const CHECK_MS = 30_000;
@@ -81,10 +81,8 @@ export class RootStore {
     for (let attempt = 1; ; attempt++) {
       // The operator's own root is not rotated by us.
       if (lifetimeMs <= overlapMs || secret === undefined || this.#secrets.has(OPERATOR_SECRET) || longestOf(secret) >= lifetimeMs) return;
-      const annotations = { [LONGEST_ANNOTATION]: String(Math.ceil(lifetimeMs / 1000)) };
-      const metadata = { annotations, resourceVersion: secret.metadata.resourceVersion };
       try {
-        await api.patch(secretPath(namespace, ROOT_SECRET), { metadata }, 'merge');
+        await api.replace(secretPath(namespace, ROOT_SECRET), noteLongest(secret, lifetimeMs));
         return;
       } catch (error) {
         if (!isKubernetes(error, 409) || attempt >= ATTEMPTS) throw error;
