@@ -40,7 +40,7 @@ compile() {
     trap 'rm -rf "$work"' EXIT
     trap 'exit 1' INT TERM
     # Sources and intermediate files take 4 GB: they go with the directory; what is kept is the executable.
-    export GOMODCACHE=$work/modules GOCACHE=$work/cache GOPATH=$work/path GOTOOLCHAIN=local GOWORK=off GOFLAGS=-modcacherw CGO_ENABLED=0
+    export GOMODCACHE=$work/modules GOCACHE=$work/cache GOPATH=$work/path GOTMPDIR=$work GOTOOLCHAIN=local GOWORK=off GOFLAGS=-modcacherw CGO_ENABLED=0
     unset GOROOT
     own_go >/dev/null || fetch_go
     version=$(sed -n 's/^\tk8s.io\/kubernetes v//p' test/cluster/kube/go.mod)

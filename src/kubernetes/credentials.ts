@@ -1,15 +1,11 @@
-/**
- * Where the API server is and how to be let in: by the account of the pod we run in, or by a kubeconfig with whatever it says (client
- * certificates, token files, exec plugins, OIDC, proxies). The latter is @kubernetes/client-node's trade; nothing else of it is used,
- * and a replica in a cluster, which never loads it, is 60 MB smaller.
- */
+/** Where the API server is and how to be let in: by the account of the pod we run in, or by a kubeconfig. */
 import { readFileSync } from 'node:fs';
 import type { Agent } from 'node:http';
 import type { RequestOptions } from 'node:https';
 import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
-import type { KubeConfig } from '@kubernetes/client-node';
 import { KubernetesError } from './errors.ts';
+import type { Kubeconfig } from './kubeconfig.ts';
 
 const ACCOUNT_DIR = '/var/run/secrets/kubernetes.io/serviceaccount';
 
@@ -32,7 +28,7 @@ export interface CredentialsOptions {
 
 export class Credentials {
   readonly #options: CredentialsOptions;
-  #config: Promise<KubeConfig> | undefined;
+  #kubeconfig: Promise<Kubeconfig> | undefined;
 
   constructor(options: CredentialsOptions) {
     this.#options = options;
@@ -43,10 +39,11 @@ export class Credentials {
     const { kubeconfig, context, accountDir = ACCOUNT_DIR } = this.#options;
     try {
       if (kubeconfig === undefined) return accessOfPod(accountDir);
-      this.#config ??= load(kubeconfig, context);
-      return await accessOfConfig(await this.#config);
+      // Loaded only where one is used: it takes half a second and 60 MB, which no replica in a cluster needs.
+      this.#kubeconfig ??= import('./kubeconfig.ts').then(({ Kubeconfig }) => new Kubeconfig(kubeconfig, context));
+      return await (await this.#kubeconfig).access();
     } catch (error) {
-      this.#config = undefined; // a kubeconfig that was broken may be mended
+      this.#kubeconfig = undefined; // a kubeconfig that was broken may be mended
       throw new KubernetesError('read credentials of the Kubernetes API', { status: 0 }, error);
     }
   }
@@ -62,31 +59,4 @@ function accessOfPod(dir: string): Access {
       headers: { authorization: `Bearer ${readFileSync(join(dir, 'token'), 'utf8').trim()}` },
     },
   };
-}
-
-async function accessOfConfig(config: KubeConfig): Promise<Access> {
-  const cluster = config.getCurrentCluster();
-  if (cluster === null) throw new Error(`context '${config.currentContext}' names no cluster`);
-  const applied: RequestOptions = {};
-  await config.applyToHTTPSOptions(applied);
-  // The agent that comes with it would keep the first certificates for ever; it is only needed to pass a proxy.
-  const { agent, headers, ...options } = applied;
-  const access: Access = { server: new URL(cluster.server), options: { ...options, headers: trimmed(headers) } };
-  if (cluster.proxyUrl !== undefined && typeof agent === 'object') access.proxy = agent;
-  return access;
-}
-
-async function load(path: string, context: string | undefined): Promise<KubeConfig> {
-  const { KubeConfig } = await import('@kubernetes/client-node'); // takes half a second
-  const config = new KubeConfig();
-  config.loadFromFile(path);
-  if (context !== undefined) config.setCurrentContext(context);
-  if (config.getContextObject(config.currentContext) === null) throw new Error(`no context '${config.currentContext}' in ${path}`);
-  return config;
-}
-
-/** A token file that ends with a line break must not make the header invalid. */
-function trimmed(headers: RequestOptions['headers']): Record<string, string> {
-  const entries = Object.entries(headers ?? {});
-  return Object.fromEntries(entries.flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value).trim()]])));
 }
