@@ -45,6 +45,10 @@ export const controlConfigSchema = z
     rootOverlapMs: ms(1000)
       .default(2 * DAY_MS)
       .describe('how long a new root is trusted before it signs, and the old one after'),
+    leaseDurationMs: ms(2000)
+      .multipleOf(1000, 'must be whole seconds')
+      .default(15_000)
+      .describe('how long the other replicas wait for a leader that is silent'),
     drainDeadlineMs: z.int().min(0).max(3_600_000).default(5_000).describe('time for calls to end after SIGTERM'),
     logLevel: z
       .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])

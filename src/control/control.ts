@@ -50,7 +50,10 @@ export class Control {
       ...{ systemNamespace: rootNamespace, policies: this.#policies, store: this.#store, log: logger('catalog') },
     });
     const lifetimes = { defaultLifetimeMs: config.certificateLifetimeMs, maxLifetimeMs: config.maxCertificateLifetimeMs };
-    this.#authority = new Authority(platform.roots.material, lifetimes);
+    const { roots } = platform;
+    const reserve =
+      roots.reserve === undefined ? {} : { reserve: (lifetimeMs: number) => roots.reserve?.(lifetimeMs) ?? Promise.resolve() };
+    this.#authority = new Authority(roots.material, { ...lifetimes, ...reserve });
     this.#ads = new AdsServer({
       ...{ store: this.#store, authenticator: platform.authenticator, allowedAccounts: nodeAccounts },
       ...{ ready: new Promise((resolve) => (this.#synced = resolve)), log: logger('xds') },

@@ -9,6 +9,8 @@ import type { PolicyReport } from './policy/report.ts';
 export interface Roots {
   readonly material: CaMaterial;
   onMaterial(listener: (material: CaMaterial) => void): { close(): void };
+  /** Notes that a certificate of this life is about to be handed out: a rotation has to wait that long. undefined: roots of one kind only */
+  reserve?(lifetimeMs: number): Promise<void>;
 }
 
 export interface Platform {

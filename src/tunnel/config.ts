@@ -10,28 +10,24 @@ export const tunnelConfigSchema = z.strictObject({
   node: z.string().min(1).describe('name of this node'),
   runDir: path.default('/var/run/culvert').describe('directory of the admin socket'),
   zdsSocket: path.default('/var/run/ztunnel/ztunnel.sock').describe("the agent's ZDS socket"),
-  source: z
-    .enum(['file', 'xds'])
-    .optional()
-    .describe('where workloads and services come from: a mesh file or a control plane; default: file when there is a mesh file'),
-  meshFile: path.optional().describe('source file: workloads and services'),
-  caDir: path.optional().describe('source file: directory of the local CA: ca.crt, ca.key'),
-  xdsAddress: z.string().min(1).optional().describe('source xds: the control plane, "https://host:port"'),
-  caAddress: z.string().min(1).optional().describe('source xds: its CA; default: the same address'),
+  meshFile: path.optional().describe('workloads and services, when there is no control plane: the mesh YAML'),
+  caDir: path.optional().describe('with a mesh file: directory of the local CA: ca.crt, ca.key'),
+  xdsAddress: z.string().min(1).optional().describe('the control plane, "https://host:port"; without it the mesh comes from a file'),
+  caAddress: z.string().min(1).optional().describe('the CA; default: the control plane'),
   rootCert: z
     .union([path, z.literal('SYSTEM')])
     .default('/var/run/secrets/istio/root-cert.pem')
-    .describe('source xds: PEM file of the roots that the control plane is verified by, or SYSTEM'),
+    .describe('PEM file of the roots that the control plane is verified by, or SYSTEM'),
   tokenFile: path
     .default('/var/run/secrets/tokens/istio-token')
-    .describe('source xds: bearer token that says who we are, read anew for each call'),
-  serverName: z.string().min(1).optional().describe("source xds: accepted in the control plane's certificate besides its address"),
-  clusterId: z.string().default('Kubernetes').describe('source xds: name of our cluster'),
+    .describe('bearer token that tells the control plane who we are, read anew for each call'),
+  serverName: z.string().min(1).optional().describe("accepted in the control plane's certificate besides its address"),
+  clusterId: z.string().default('Kubernetes').describe('name of our cluster'),
   network: z.string().default('').describe('name of our network; workloads of others are not dialled'),
-  onDemand: z.boolean().default(false).describe('source xds: ask for addresses as they are dialled, not for the whole mesh'),
-  podName: z.string().min(1).optional().describe('source xds: our own pod, as the control plane is told'),
-  podNamespace: z.string().min(1).optional().describe('source xds: its namespace'),
-  instanceIp: z.union([z.ipv4(), z.ipv6()]).optional().describe('source xds: its address'),
+  onDemand: z.boolean().default(false).describe('ask the control plane for addresses as they are dialled, not for the whole mesh'),
+  podName: z.string().min(1).optional().describe('our own pod, as the control plane is told'),
+  podNamespace: z.string().min(1).optional().describe('namespace of our own pod'),
+  instanceIp: z.union([z.ipv4(), z.ipv6()]).optional().describe('address of our own pod'),
   certificateLifetimeMs: z
     .int()
     .min(10_000)
@@ -50,16 +46,11 @@ type TunnelConfig = z.infer<typeof tunnelConfigSchema>;
 export type MeshOrigin = { source: 'file'; meshFile: string; caDir: string } | { source: 'xds'; xdsAddress: string; caAddress: string };
 
 /** @throws CONFIG_INVALID naming every setting that is missing */
-export function meshOrigin({ source, meshFile, caDir, xdsAddress, caAddress }: TunnelConfig): MeshOrigin {
-  const chosen = source ?? (meshFile !== undefined ? 'file' : xdsAddress !== undefined ? 'xds' : undefined);
-  if (chosen === undefined) throw missing('meshFile or xdsAddress: one of them must say where the mesh comes from');
-  if (chosen === 'xds') {
-    if (xdsAddress === undefined) throw missing('xdsAddress: source xds needs it');
-    return { source: 'xds', xdsAddress, caAddress: caAddress ?? xdsAddress };
-  }
-  if (meshFile !== undefined && caDir !== undefined) return { source: 'file', meshFile, caDir };
-  const absent = Object.entries({ meshFile, caDir }).filter(([, value]) => value === undefined);
-  throw missing(absent.map(([key]) => `${key}: source file needs it`).join('; '));
+export function meshOrigin({ meshFile, caDir, xdsAddress, caAddress }: TunnelConfig): MeshOrigin {
+  if (xdsAddress !== undefined) return { source: 'xds', xdsAddress, caAddress: caAddress ?? xdsAddress };
+  if (meshFile === undefined) throw missing('xdsAddress or meshFile: one of them must say where the mesh comes from');
+  if (caDir === undefined) throw missing('caDir: a mesh file needs a local CA beside it');
+  return { source: 'file', meshFile, caDir };
 }
 
 function missing(what: string): CulvertError {

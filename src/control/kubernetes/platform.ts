@@ -5,9 +5,9 @@
 import { hostname } from 'node:os';
 import { randomBytes } from 'node:crypto';
 import type { Logger } from '../../base/log.ts';
-import type { KubeApi } from '../../kubernetes/api.ts';
 import { connectKubernetes } from '../../kubernetes/client.ts';
 import { Lease } from '../../kubernetes/lease.ts';
+import { accountLookup } from '../ca/inventory.ts';
 import { RootConfigMaps } from '../ca/root-config-maps.ts';
 import { RootStore } from '../ca/root-store.ts';
 import { TokenReviewAuthenticator } from '../ca/token-review.ts';
@@ -21,11 +21,11 @@ const LEASE = 'culvert-control';
 
 /** @throws CERTIFICATE when the CA secret cannot be used, KUBERNETES when the API cannot be asked */
 export async function openKubernetes(config: ControlConfig, logger: (scope: string) => Logger): Promise<Platform> {
-  const { kubeconfig, namespace, audience, rootLifetimeMs, rootOverlapMs: overlapMs } = config;
+  const { kubeconfig, namespace, audience, leaseDurationMs: durationMs, rootLifetimeMs, rootOverlapMs: overlapMs } = config;
   const api = connectKubernetes({ fieldManager: FIELD_MANAGER, ...(kubeconfig === undefined ? {} : { kubeconfig }) });
   // The pod's name says who leads; what is random keeps two processes of one name apart.
   const identity = `${hostname()}-${randomBytes(4).toString('hex')}`;
-  const lease = new Lease({ api, namespace, name: LEASE, identity, log: logger('lease') });
+  const lease = new Lease({ api, namespace, name: LEASE, identity, durationMs, log: logger('lease') });
   const isLeader = (): boolean => lease.isLeader();
   const roots = await RootStore.open({ api, namespace, isLeader, rootLifetimeMs, overlapMs, log: logger('ca') });
   const statuses = new PolicyStatusWriter({ api, isLeader, log: logger('policy') });
@@ -35,7 +35,7 @@ export async function openKubernetes(config: ControlConfig, logger: (scope: stri
     cluster: createKubernetesCluster({ api, log: logger('kubernetes') }),
     authenticator: new TokenReviewAuthenticator({ api, audience }),
     roots,
-    lookup: (ofNamespace, name) => accountExists(api, ofNamespace, name),
+    lookup: accountLookup(api),
     isLeader,
     begin(authority) {
       configMaps = new RootConfigMaps({ api, authority, isLeader, log: logger('ca') });
@@ -50,8 +50,4 @@ export async function openKubernetes(config: ControlConfig, logger: (scope: stri
       await lease.close();
     },
   };
-}
-
-async function accountExists(api: KubeApi, namespace: string, name: string): Promise<boolean> {
-  return (await api.get(`/api/v1/namespaces/${namespace}/serviceaccounts/${name}`)) !== undefined;
 }

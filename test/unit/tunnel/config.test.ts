@@ -6,7 +6,7 @@ const origin = (...args: string[]) =>
   meshOrigin(loadConfig(tunnelConfigSchema, { args: ['--node', 'n', ...args], env: {}, defaultFile: '/nonexistent' }));
 
 describe('where the mesh comes from', () => {
-  it('is the file when there is one, else the control plane', () => {
+  it('is the control plane when one is named, else the file', () => {
     const file = ['--mesh-file', '/mesh.yaml', '--ca-dir', '/ca'];
     expect(origin(...file)).toEqual({ source: 'file', meshFile: '/mesh.yaml', caDir: '/ca' });
     expect(origin('--xds-address', 'https://c:15012')).toEqual({
@@ -14,7 +14,7 @@ describe('where the mesh comes from', () => {
       xdsAddress: 'https://c:15012',
       caAddress: 'https://c:15012',
     });
-    expect(origin('--source', 'xds', ...file, '--xds-address', 'c:1', '--ca-address', 'd:2')).toEqual({
+    expect(origin(...file, '--xds-address', 'c:1', '--ca-address', 'd:2')).toEqual({
       source: 'xds',
       xdsAddress: 'c:1',
       caAddress: 'd:2',
@@ -22,11 +22,8 @@ describe('where the mesh comes from', () => {
   });
 
   it.each([
-    [[], /meshFile or xdsAddress/],
-    [['--source', 'file'], /meshFile: source file needs it; caDir: source file needs it/],
-    [['--mesh-file', '/mesh.yaml'], /caDir: source file needs it/],
-    [['--source', 'xds', '--mesh-file', '/mesh.yaml'], /xdsAddress: source xds needs it/],
-    [['--source', 'both'], /source: .*"both"/],
+    [[], /xdsAddress or meshFile/],
+    [['--mesh-file', '/mesh.yaml'], /caDir: a mesh file needs a local CA beside it/],
     [['--xds-address', 'c:1', '--root-cert', 'relative'], /rootCert/],
     [['--xds-address', 'c:1', '--instance-ip', 'here'], /instanceIp/],
     [['--xds-address', 'c:1', '--certificate-lifetime-ms', '10'], /certificateLifetimeMs/],
