@@ -205,23 +205,29 @@ export class AdsStream {
   }
 
   #flush(flow: Flow): void {
-    if (this.#closed || flow.unacked !== undefined || flow.writing || flow.queued || !flow.subscription.due) return;
+    if (flow.queued || !this.#ready(flow)) return;
     if (flow.subscription.waiting <= LARGE_RESOURCES) {
       void this.#send(flow);
       return;
     }
     flow.queued = true;
     void this.#shared.large.run(async () => {
+      const ready = this.#ready(flow);
       flow.queued = false;
-      if (this.#closed) return;
-      if (flow.subscription.due && flow.unacked === undefined) await within(LARGE_TURN_MS, this.#send(flow));
+      if (ready) await within(LARGE_TURN_MS, this.#send(flow));
     });
+  }
+
+  #ready(flow: Flow): boolean {
+    const ready = (): boolean => !this.#closed && flow.unacked === undefined && !flow.writing && flow.subscription.due;
+    if (!ready()) return false;
+    if (flow.subscription.readsAhead) this.#shared.settle(); // which comes by here and may have sent it
+    return ready();
   }
 
   /** Resolves when the connection has taken it, or is gone. */
   #send(flow: Flow): Promise<void> {
-    const { counters, responses, settle } = this.#shared;
-    if (flow.subscription.everything) settle();
+    const { counters, responses } = this.#shared;
     const response = responses.of(flow.subscription.kind, flow.subscription.take());
     flow.unacked = response.nonce;
     flow.writing = true;

@@ -28,6 +28,8 @@ export class Subscription {
   /** a backlog that is exactly one batch */
   #batch: Batch | undefined;
   #everything = false;
+  /** names were asked for since the last time */
+  #fresh = false;
   /** the first request is answered in any case: the client counts itself synced by it */
   #owed = true;
 
@@ -37,9 +39,9 @@ export class Subscription {
     this.#node = node;
   }
 
-  /** All of the store is due. */
-  get everything(): boolean {
-    return this.#everything;
+  /** What is due is read from the store, not told by a push: pending changes must be pushed before, or a removal may be missed. */
+  get readsAhead(): boolean {
+    return this.#everything || this.#fresh;
   }
 
   get wildcard(): boolean {
@@ -98,6 +100,7 @@ export class Subscription {
   /** What is due, which then no longer is; call only when something is. */
   take(): Due {
     this.#owed = false;
+    this.#fresh = false;
     if (this.#everything) {
       this.#everything = false;
       this.#batch = undefined;
@@ -114,6 +117,8 @@ export class Subscription {
   #drain(): string[] {
     const names = [...this.#backlog.keys()];
     this.#backlog.clear();
+    // What is sent must be followed, also when it went and came back meanwhile as something that nobody asked for.
+    if (!this.#wildcard) for (const name of names) if (this.#store.get(this.kind, name) !== undefined) this.#told.add(name);
     return names;
   }
 
@@ -140,6 +145,7 @@ export class Subscription {
   #subscribe(names: readonly string[], held: Readonly<Record<string, string>>): void {
     for (const name of names) {
       if (name === EVERYTHING) continue;
+      this.#fresh = true;
       if (!this.#wildcard) this.#asked.add(name);
       const found = this.#resolve(name);
       // Asked for by address, it is told again even when the client has it: it waits for an answer to this name.
@@ -167,10 +173,11 @@ export class Subscription {
   }
 
   #tell(name: string, held: Readonly<Record<string, string>>): void {
-    if (!this.#wildcard) this.#told.add(name);
     const has = Object.hasOwn(held, name);
+    const known = has || this.#wildcard || this.#told.has(name);
+    if (!this.#wildcard) this.#told.add(name);
     if (has && held[name] === this.#store.get(this.kind, name)?.version) return;
-    this.#backlog.set(name, has);
+    this.#backlog.set(name, known);
   }
 
   #spill(): void {
@@ -201,8 +208,10 @@ export class Subscription {
       resource.aliases.some((alias) => this.#asked.has(alias)) ||
       resource.services.some((service) => this.#asked.has(service) || this.#told.has(service)) ||
       (this.#node !== '' && resource.node === this.#node);
-    if (follows) this.#told.add(name);
-    return follows;
+    if (!follows) return false;
+    this.#told.add(name);
+    for (const workload of this.#behind(name)) if (!this.#told.has(workload)) this.#tell(workload, {});
+    return true;
   }
 
   /** @param name or "network/address" @returns names of what is there */
