@@ -110,7 +110,7 @@ test-netns: machine ## the netns ring only: real namespaces, agents and tunnels
 	@$(build_all)
 	@node scripts/test/main.ts netns
 
-test-cluster: machine kube ## the cluster ring only: against a real API server
+test-cluster: machine ## the cluster ring only: against a real API server
 	@scripts/deps.sh build run
 	@$(build_all)
 	@node scripts/test/main.ts cluster

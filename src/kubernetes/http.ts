@@ -8,6 +8,8 @@ import { errorOfStatus } from './status.ts';
 
 /** Idle connections kept; watches and bursts have as many as they need. */
 const IDLE_CONNECTIONS = 16;
+/** An idle one is ended by us before the server does it (after 90 s), or a request might meet the end on its way. */
+const IDLE_MS = 60_000;
 /** To notice a peer that is gone without a word; the kernel's own default is two hours. */
 const TCP_KEEPALIVE_MS = 30_000;
 
@@ -23,7 +25,7 @@ export interface HttpRequest {
 
 export class HttpExchange {
   readonly #credentials: Credentials;
-  readonly #agent = new Agent({ keepAlive: true, maxFreeSockets: IDLE_CONNECTIONS });
+  readonly #agent = new Agent({ keepAlive: true, maxFreeSockets: IDLE_CONNECTIONS, timeout: IDLE_MS });
 
   constructor(credentials: Credentials) {
     this.#credentials = credentials;
