@@ -25,7 +25,7 @@ export class Subscription {
   readonly #told = new Set<string>();
   /** name → whether the client may hold it already (of what it does not, a removal need not be told) */
   readonly #backlog = new Map<string, boolean>();
-  /** a backlog that is exactly one batch */
+  /** a backlog that is exactly one batch; the other one is empty then */
   #batch: Batch | undefined;
   #everything = false;
   /** names were asked for since the last time */
@@ -145,6 +145,7 @@ export class Subscription {
   #subscribe(names: readonly string[], held: Readonly<Record<string, string>>): void {
     for (const name of names) {
       if (name === EVERYTHING) continue;
+      this.#spill();
       this.#fresh = true;
       if (!this.#wildcard) this.#asked.add(name);
       const found = this.#resolve(name);

@@ -1,5 +1,5 @@
 /** A client of delta ADS that says what a test tells it to, over a real connection. */
-import { fromBinary, create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { credentials, Client, Metadata, type ClientDuplexStream, type StatusObject } from '@grpc/grpc-js';
 import { readFileSync } from 'node:fs';
 import { Changes } from '../../../../src/base/changes.ts';
@@ -8,7 +8,6 @@ import {
   type DeltaDiscoveryRequest,
   type DeltaDiscoveryResponse,
 } from '../../../../src/proto/discovery_pb.js';
-import { AddressSchema, type Address } from '../../../../src/proto/workload_pb.js';
 import { ADDRESS_TYPE, deltaAggregatedResources, serializer } from '../../../../src/rpc/services.ts';
 import type { ControlPlaneServer } from '../../../support/control-plane/server.ts';
 
@@ -126,9 +125,4 @@ export function versionsIn(responses: readonly DeltaDiscoveryResponse[]): Record
     for (const name of removedResources) versions.delete(name);
   }
   return Object.fromEntries(versions);
-}
-
-export function addressIn(response: DeltaDiscoveryResponse, name: string): Address | undefined {
-  const resource = response.resources.find((one) => one.name === name);
-  return resource?.resource === undefined ? undefined : fromBinary(AddressSchema, resource.resource.value);
 }
