@@ -14,8 +14,11 @@ export interface PlainServer {
   close(): void;
 }
 
-/** A server that answers with what `handler` does, and a client of it. */
-export async function servePlain(handler: Handler): Promise<PlainServer> {
+/**
+ * A server that answers with what `handler` does, and a client of it.
+ * @param user how the kubeconfig lets the client in
+ */
+export async function servePlain(handler: Handler, user: object = {}): Promise<PlainServer> {
   const server: Server = createServer(handler);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const dir = mkdtempSync(join(tmpdir(), 'cvt-plain-'));
@@ -25,7 +28,7 @@ export async function servePlain(handler: Handler): Promise<PlainServer> {
     'current-context': 'plain',
     contexts: [{ name: 'plain', context: { cluster: 'plain', user: 'nobody' } }],
     clusters: [{ name: 'plain', cluster: { server: url, 'insecure-skip-tls-verify': true } }],
-    users: [{ name: 'nobody', user: {} }],
+    users: [{ name: 'nobody', user }],
   };
   writeFileSync(kubeconfig, JSON.stringify(config));
   return {

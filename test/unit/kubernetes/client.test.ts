@@ -1,5 +1,8 @@
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { WatchEvent } from '../../../src/kubernetes/api.ts';
 import { connectKubernetes } from '../../../src/kubernetes/client.ts';
@@ -72,6 +75,47 @@ describe('Kubernetes client', () => {
       'PATCH /api/v1/nodes/a?fieldManager=test application/merge-patch+json',
       'PATCH /api/v1/nodes/a?fieldManager=test&force=true application/apply-patch+yaml',
     ]);
+  });
+
+  it('is let in by what an exec plugin of the kubeconfig prints', async () => {
+    const credential = { apiVersion: 'client.authentication.k8s.io/v1', kind: 'ExecCredential', status: { token: 'from-plugin' } };
+    const exec = {
+      apiVersion: credential.apiVersion,
+      command: 'printf',
+      args: ['%s', JSON.stringify(credential)],
+      interactiveMode: 'Never',
+    };
+    const seen: (string | undefined)[] = [];
+    server = await servePlain(
+      (request, response) => {
+        seen.push(request.headers.authorization);
+        response.end('{"metadata":{"name":"a"}}');
+      },
+      { exec },
+    );
+    await server.api.get('/api/v1/nodes/a');
+    expect(seen).toEqual(['Bearer from-plugin']);
+  });
+
+  it('says which file has no such context, and takes it up once it is mended', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'cvt-kubeconfig-'));
+    const kubeconfig = join(dir, 'config');
+    const config = (server: string): string =>
+      JSON.stringify({
+        'current-context': 'a',
+        contexts: [{ name: 'a', context: { cluster: 'a', user: 'a' } }],
+        clusters: [{ name: 'a', cluster: { server } }],
+        users: [{ name: 'a', user: {} }],
+      });
+    try {
+      writeFileSync(kubeconfig, config('https://127.0.0.1:1'));
+      const api = connectKubernetes({ kubeconfig, context: 'b', fieldManager: 'test' });
+      expect(String(((await failure(api.list('/x'))) as Error).cause)).toContain(`no context 'b' in ${kubeconfig}`);
+      writeFileSync(kubeconfig, config('https://127.0.0.1:1').replaceAll('"a"', '"b"'));
+      expect(await failure(api.list('/x'))).toMatchObject({ status: 0, systemCode: 'ECONNREFUSED' });
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
   });
 
   it('gives up a list when told to', async () => {
