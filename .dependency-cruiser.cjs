@@ -40,7 +40,11 @@ module.exports = {
       severity: 'error',
       from: { path: '^src/cni/' },
       // api.ts is what plugin and agent say to each other.
-      to: { path: '^src/(agent|tunnel|control|rpc|kubernetes|enrol|redirect|zds|maps|sys/native)', pathNot: '^src/agent/api\\.ts$', ...values },
+      to: {
+        path: '^src/(agent|tunnel|control|rpc|kubernetes|enrol|redirect|zds|maps|sys/native)',
+        pathNot: '^src/agent/api\\.ts$',
+        ...values,
+      },
     },
     {
       name: 'executables-only-through-main',
