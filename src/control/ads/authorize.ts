@@ -3,15 +3,11 @@ import { status, type Metadata } from '@grpc/grpc-js';
 import { CulvertError, describe, isCulvert } from '../../base/errors.ts';
 import { qualifiedName } from '../../state/workload.ts';
 import type { Authenticator, Caller } from '../authenticator.ts';
-
-const BEARER = /^bearer +(\S+)$/i;
+import { bearerToken } from '../bearer-token.ts';
 
 /** @throws CulvertError UNAUTHENTICATED, PERMISSION_DENIED; KUBERNETES when nobody could be asked */
 export async function authorize(metadata: Metadata, authenticator: Authenticator, allowedAccounts: ReadonlySet<string>): Promise<Caller> {
-  const [header] = metadata.get('authorization');
-  const token = BEARER.exec(String(header ?? ''))?.[1];
-  if (token === undefined) throw new CulvertError('UNAUTHENTICATED', 'authenticate caller: no bearer token');
-  const caller = await authenticator.authenticate(token);
+  const caller = await authenticator.authenticate(bearerToken(metadata));
   const account = accountOf(caller);
   if (!allowedAccounts.has(account)) throw new CulvertError('PERMISSION_DENIED', `authorize ${account}: may not watch the mesh`);
   return caller;

@@ -1,5 +1,5 @@
 /** `IstioCertificateService/CreateCertificate`: who calls, what may the caller have, and the certificate. */
-import { status, type handleUnaryCall, type Metadata, type ServerUnaryCall } from '@grpc/grpc-js';
+import { status, type handleUnaryCall, type ServerUnaryCall } from '@grpc/grpc-js';
 import { create } from '@bufbuild/protobuf';
 import type { Changes } from '../../base/changes.ts';
 import { CulvertError, describe, isCulvert } from '../../base/errors.ts';
@@ -7,6 +7,7 @@ import type { Logger } from '../../base/log.ts';
 import { IstioCertificateResponseSchema, type IstioCertificateRequest, type IstioCertificateResponse } from '../../proto/certificate_pb.js';
 import { createCertificate, IMPERSONATED_IDENTITY } from '../../rpc/services.ts';
 import type { Authenticator, Caller } from '../authenticator.ts';
+import { bearerToken } from '../bearer-token.ts';
 import type { Method } from '../server.ts';
 import type { Authority } from './authority.ts';
 import { entitle, type Entitlement, type EntitlementPolicy } from './entitlement.ts';
@@ -84,16 +85,6 @@ async function entitledIdentity(
   const { namespace, serviceAccount, identity } = decision;
   if (lookup !== undefined && (await lookup(namespace, serviceAccount))) return identity;
   throw refusal('PERMISSION_DENIED', `${whom}: there is no service account ${namespace}/${serviceAccount}`);
-}
-
-/** @throws UNAUTHENTICATED when there is not exactly one */
-export function bearerToken(metadata: Metadata): string {
-  const values = metadata.get('authorization');
-  const [value] = values;
-  const [, token] = /^Bearer +(\S+)$/i.exec(typeof value === 'string' ? value.trim() : '') ?? [];
-  if (token === undefined || values.length !== 1)
-    throw new CulvertError('UNAUTHENTICATED', 'accept token: the call needs one header "authorization: Bearer …"');
-  return token;
 }
 
 function refusal(code: 'PERMISSION_DENIED' | 'CERTIFICATE', message: string): CulvertError {

@@ -15,7 +15,7 @@ import { until } from '../../../src/lab/until.ts';
 import { bringUp } from '../../../src/lab/up.ts';
 
 /** 60000 and 300 are the figures of the documentation; a run of the suite is content with less. */
-const LIFETIME_MS = Number(process.env['CULVERT_TEST_CERTIFICATE_MS'] ?? 4000);
+const LIFETIME_MS = Number(process.env['CULVERT_TEST_CERTIFICATE_MS'] ?? 10_000);
 const SECONDS = Number(process.env['CULVERT_TEST_CERTIFICATE_SECONDS'] ?? 12);
 
 const lab = new LabPaths(`cvt-lab-control-${String(process.pid)}`);
@@ -109,4 +109,33 @@ test('control killed: traffic goes on, a change of label waits for it and is the
   const done = await Promise.all(loads.map((each) => each.stop()));
   expect(done.flatMap(({ failures }) => failures)).toEqual([]);
   expect(pods.filter(inShop).map(({ uid }) => uid)).toEqual(before);
+});
+
+test('a tunnel that asks on demand: pods, services, both families, the unlabelled', async () => {
+  const restarted = async (onDemand: boolean): Promise<void> => {
+    if (onDemand) process.env['CULVERT_ON_DEMAND'] = 'true';
+    try {
+      await scene.kill('node1', 'ztunnel');
+      await scene.start('node1', 'ztunnel');
+    } finally {
+      delete process.env['CULVERT_ON_DEMAND'];
+    }
+    await until('the pods of node1 to be served', 15_000, async () =>
+      (await scene.client.call({ op: 'http', host: scene.ip('shop/web-1'), port: echoPorts.http, path: '/' })).ok ? true : undefined,
+    );
+  };
+  const known = async (): Promise<string[]> => {
+    const { workloads } = await configDump({ node: 'node1', runDir: lab.node('node1').runDir });
+    return (workloads as { name: string }[]).map(({ name }) => name).sort();
+  };
+  await restarted(true);
+  expect(await known()).toEqual(['client', 'web-1']); // its own node's, given unasked
+  for (const family of [4, 6] as const) {
+    await scene.http(scene.client, scene.ip('shop/web-2', family));
+    await scene.http(scene.client, scene.vip('shop/web', family), 80);
+    await scene.http(scene.client, scene.ip('legacy/old', family));
+  }
+  expect(await known()).toEqual(['client', 'old', 'web-1', 'web-2']);
+  await restarted(false);
+  await settle(lab, inShop);
 });

@@ -25,7 +25,7 @@ async function bystander(): Promise<AdsClient> {
 
 describe('callers', () => {
   it.each([
-    ['', status.UNAUTHENTICATED, 'authenticate caller: no bearer token'],
+    ['', status.UNAUTHENTICATED, 'accept token: the call needs one header "authorization: Bearer …"'],
     ['expired', status.UNAUTHENTICATED, 'review token: it has expired'],
     ['web', status.PERMISSION_DENIED, 'authorize shop/web: may not watch the mesh'],
     ['outage', status.UNAVAILABLE, 'callers cannot be authenticated at present'],
