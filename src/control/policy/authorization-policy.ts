@@ -40,7 +40,7 @@ export function translateAuthorizationPolicy(policy: PolicyObject, mesh: Mesh): 
     return {
       authorization: undefined,
       selector: undefined,
-      verdict: refusal('UnsupportedValue', { faults, effect: 'nothing of it', enforced: false }),
+      verdict: refusal('UnsupportedValue', { faults, effect: 'nothing of it', sent: false }),
     };
   }
   const fields = ruleFields({ namespace: policy.namespace, trustDomain: mesh.trustDomain });
@@ -127,7 +127,7 @@ function judge(reading: Reading, read: readonly RuleReading[], { action, clean }
   if (faults.length === 0) return ACCEPTED;
   const invalid = reading.faults.length > 0;
   const effect = action === Action.DENY ? deniedNow(read, invalid) : allowedNow(clean);
-  return refusal(invalid ? 'Invalid' : 'UnsupportedValue', { faults, effect, enforced: true });
+  return refusal(invalid ? 'Invalid' : 'UnsupportedValue', { faults, effect, sent: true });
 }
 
 function without({ inert }: RuleReading, action: Action): string {

@@ -26,7 +26,7 @@ export function conditionsWith(
 ): unknown[] | undefined {
   const there = conditionsOf(object);
   const before = there.find(isOurs);
-  const status = verdict.enforced && verdict.reason !== 'Invalid' ? 'True' : 'False';
+  const status = verdict.sent && verdict.reason !== 'Invalid' ? 'True' : 'False';
   const { reason, message } = verdict;
   const same = before !== undefined && before.status === status;
   if (same && before.reason === reason && before.message === message && Number(before.observedGeneration) === generation) return undefined;

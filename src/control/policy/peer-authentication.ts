@@ -48,13 +48,13 @@ export function readPeerAuthentication(policy: PolicyObject, rootNamespace: stri
   const own = { key: `${namespace}/${name}`, namespace, name, created, selector };
   if (selector !== undefined && namespace === rootNamespace) {
     const faults = ['selector: is not for the root namespace, whose PeerAuthentication is of the whole mesh', ...reading.faults];
-    return { peer: undefined, verdict: refusal('UnsupportedValue', { faults, effect: 'nothing of it', enforced: false }) };
+    return { peer: undefined, verdict: refusal('UnsupportedValue', { faults, effect: 'nothing of it', sent: false }) };
   }
   const mode = readMode(reading, spec['mtls'], { path: 'mtls', disabled });
   const ports = readPorts(reading, spec['portLevelMtls'], { selector, disabled });
   if (reading.faults.length > 0) {
     const faults = [...reading.faults, ...disabled];
-    const verdict = refusal('Invalid', { faults, effect: 'STRICT on all ports, wherever it is the policy that counts', enforced: true });
+    const verdict = refusal('Invalid', { faults, effect: 'STRICT on all ports, wherever it is the policy that counts', sent: true });
     return { peer: { ...own, mode: 'STRICT', strictPorts: [], openPorts: [] }, verdict };
   }
   const peer = {
@@ -64,7 +64,7 @@ export function readPeerAuthentication(policy: PolicyObject, rootNamespace: stri
     openPorts: ports.filter(is('PERMISSIVE')).map(numberOf),
   };
   const effect = 'PERMISSIVE in its place';
-  return { peer, verdict: disabled.length === 0 ? ACCEPTED : refusal('UnsupportedValue', { faults: disabled, effect, enforced: true }) };
+  return { peer, verdict: disabled.length === 0 ? ACCEPTED : refusal('UnsupportedValue', { faults: disabled, effect, sent: true }) };
 }
 
 interface PortMode {

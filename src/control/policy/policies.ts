@@ -110,8 +110,8 @@ export class Policies implements PolicyIndex {
     reports.set(name, said);
     const { ok, reason, faults, message } = said.verdict;
     if (told || (ok && before === undefined)) return;
-    if (ok) this.#log.info({ policy: name }, 'policy is enforced in full now');
-    else this.#log.warn({ policy: name, code: 'POLICY_INVALID', reason, faults }, `policy is not enforced as written: ${message}`);
+    if (ok) this.#log.info({ policy: name }, 'policy is sent in full now');
+    else this.#log.warn({ policy: name, code: 'POLICY_INVALID', reason, faults }, `policy is not sent as written: ${message}`);
   }
 
   #serve(names: ReadonlySet<string>): { set: Authorization[]; removed: string[] } {

@@ -1,6 +1,6 @@
 /**
  * Tells people what becomes of their policies, on the policies themselves: a condition where the kind has a status, else an Event
- * for what is not enforced as written. One replica writes, one write at a time, only what is not there already.
+ * for what is not sent as written. One replica writes, one write at a time, only what is not there already.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, isCulvert } from '../../base/errors.ts';

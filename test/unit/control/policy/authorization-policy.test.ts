@@ -42,13 +42,13 @@ describe('scope and action', () => {
   ])('of action %s', (action, expected) => {
     const { authorization, verdict } = translate({ action, rules: [{}] });
     expect((json(authorization!) as { action?: string }).action).toBe(expected);
-    expect(verdict).toMatchObject({ ok: true, reason: 'Accepted', enforced: true, faults: [] });
+    expect(verdict).toMatchObject({ ok: true, reason: 'Accepted', sent: true, faults: [] });
   });
 
   it.each(['AUDIT', 'CUSTOM'])('%s is nothing for tunnels', (action) => {
     const { authorization, verdict } = translate({ action, rules: [{}], ...(action === 'CUSTOM' ? { provider: { name: 'opa' } } : {}) });
     expect(authorization).toBeUndefined();
-    expect(verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', enforced: false });
+    expect(verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', sent: false });
     expect(verdict.message).toContain(action);
   });
 
@@ -57,7 +57,7 @@ describe('scope and action', () => {
     (spec) => {
       const { authorization, verdict } = translate({ ...spec, rules: [{}] });
       expect(authorization).toBeUndefined();
-      expect(verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', enforced: false });
+      expect(verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', sent: false });
     },
   );
 
@@ -172,7 +172,7 @@ describe('what L4 does not see', () => {
     (name, rule) => {
       const { authorization, verdict } = translate({ rules: [rule, to({ ports: ['90'] })] });
       expect(authorization?.rules).toHaveLength(1);
-      expect(verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', enforced: true });
+      expect(verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', sent: true });
       expect(verdict.message).toContain(name);
       expect(verdict.message).toContain('rules[0]');
     },
@@ -182,7 +182,7 @@ describe('what L4 does not see', () => {
     const [denied] = rules({ action: 'DENY', rules: [rule] });
     const { verdict } = translate({ action: 'DENY', rules: [rule] });
     expect(denied).toMatchObject({ clauses: [{ matches: [{ destinationPorts: [80] }] }, ...('from' in rule ? [{ matches: [{}] }] : [])] });
-    expect(verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', enforced: true });
+    expect(verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', sent: true });
     expect(verdict.message).toContain(name);
     expect(verdict.message).toContain('without regard to them');
   });
@@ -190,7 +190,7 @@ describe('what L4 does not see', () => {
   it.each(HTTP_KEYS)('%s: a DENY with it matches nothing, as Istio has it', (key) => {
     const spec = { action: 'DENY', rules: [{ ...to({ ports: ['80'] }), ...when(key, ['x']) }] };
     expect(rules(spec)).toEqual([{ clauses: [{ matches: [{ destinationPorts: [80] }] }, { matches: [{}] }] }]);
-    expect(translate(spec).verdict.message).toMatch(/the rule denies nothing.*Enforced now: nothing of it\./);
+    expect(translate(spec).verdict.message).toMatch(/the rule denies nothing.*Sent to the tunnels: nothing of it\./);
   });
 });
 
@@ -238,7 +238,7 @@ describe('what nobody can read', () => {
 
   it.each(BAD)('%j is named with path and value, and allows nothing', (rule, path, found) => {
     const { authorization, verdict } = translate({ rules: [rule, to({ ports: ['90'] })] });
-    expect(verdict).toMatchObject({ ok: false, reason: 'Invalid', enforced: true });
+    expect(verdict).toMatchObject({ ok: false, reason: 'Invalid', sent: true });
     expect(verdict.faults.join('\n')).toContain(`${path}: `);
     expect(verdict.faults.join('\n')).toContain(found === '' ? '' : `found ${found}`);
     expect(authorization?.rules).toHaveLength(1);
@@ -252,7 +252,7 @@ describe('what nobody can read', () => {
   it('a DENY rule keeps the clauses that can be read', () => {
     const spec = { action: 'DENY', rules: [{ ...from({ namespaces: ['a'] }), ...to({ ports: ['http'] }) }] };
     expect(rules(spec)).toEqual([{ clauses: [{ matches: [{ namespaces: [{ exact: 'a' }] }] }] }]);
-    expect(translate(spec).verdict.message).toContain('Enforced now: a DENY');
+    expect(translate(spec).verdict.message).toContain('Sent to the tunnels: a DENY');
   });
 
   it.each([
@@ -292,7 +292,7 @@ describe('what nobody can read', () => {
     expect(verdict.faults).toHaveLength(51);
     expect(verdict.faults.at(-1)).toBe('151 more faults');
     expect(verdict.message.length).toBeLessThanOrEqual(1000);
-    expect(verdict.message).toMatch(/Enforced now: .*\.$/);
+    expect(verdict.message).toMatch(/Sent to the tunnels: .*\.$/);
   });
 
   it('takes lists longer than the arguments of a call, and values nested deeper than the stack', () => {

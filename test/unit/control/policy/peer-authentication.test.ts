@@ -133,14 +133,14 @@ describe('what is reported', () => {
     [ports({ 80: 'DISABLE' }), 'portLevelMtls.80.mode: DISABLE'],
   ])('%j is not supported and counts as PERMISSIVE', (spec, text) => {
     const [report] = new Served().apply(came(workload(spec))).reports;
-    expect(report?.verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', enforced: true });
+    expect(report?.verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', sent: true });
     expect(report?.verdict?.message).toContain(text);
   });
 
   it('a selector in the root namespace has no effect', () => {
     const made = new Served();
     const { reports } = made.apply(came(workload(mode('STRICT'), { namespace: ROOT })));
-    expect(reports[0]?.verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', enforced: false });
+    expect(reports[0]?.verdict).toMatchObject({ ok: false, reason: 'UnsupportedValue', sent: false });
     expect(open(made)).toEqual([80, 90]);
     expect(made.policies.selecting(ROOT, WEB)).toEqual([]);
   });
@@ -160,7 +160,7 @@ describe('what is reported', () => {
   ])('%j is named and counts as STRICT', (spec, path) => {
     const made = new Served();
     const { reports } = made.apply(came(peerAuthentication(spec)));
-    expect(reports[0]?.verdict).toMatchObject({ ok: false, reason: 'Invalid', enforced: true });
+    expect(reports[0]?.verdict).toMatchObject({ ok: false, reason: 'Invalid', sent: true });
     expect(reports[0]?.verdict?.faults[0]).toContain(path);
     expect(open(made)).toEqual([]);
   });

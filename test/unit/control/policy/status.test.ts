@@ -6,7 +6,7 @@ import { KubernetesError } from '../../../../src/kubernetes/errors.ts';
 import { collectingLogger, type LogLine } from '../../../support/control-plane/logs.ts';
 
 const PATH = '/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies/';
-const REFUSED = refusal('UnsupportedValue', { faults: ['methods'], effect: 'the rest', enforced: true });
+const REFUSED = refusal('UnsupportedValue', { faults: ['methods'], effect: 'the rest', sent: true });
 
 /** An API with faults: what the real one does when it is well is tested beside it, in the cluster ring. */
 class Api {
