@@ -108,7 +108,10 @@ test('certs', async () => {
     `node1 ${spiffe('web')}`,
     `node2 ${spiffe('web')}`,
   ]);
-  expect(document[0]).toEqual({ node: text, identity: text, notBefore: time, notAfter: time, state: 'Available', serial: text });
+  expect(document[0]).toEqual({
+    ...{ node: text, identity: text, notBefore: time, notAfter: time, state: 'Available', serial: text },
+    ...{ error: null, errorTime: null },
+  });
 });
 
 test('verify of one pod, and of one that is not enrolled', async () => {
