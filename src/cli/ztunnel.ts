@@ -9,7 +9,7 @@ import { version } from '../base/version.ts';
 import type { StateFeed } from '../sources/feed.ts';
 import { createFileFeed } from '../sources/file/feed.ts';
 import { createFileSource } from '../sources/file/source.ts';
-import { meshOrigin, tunnelConfigSchema, type MeshOrigin } from '../tunnel/config.ts';
+import { meshOrigin, readPairs, tunnelConfigSchema, type MeshOrigin } from '../tunnel/config.ts';
 import type { CertificateIssuer } from '../tunnel/issuer.ts';
 import { LocalCaIssuer } from '../tunnel/local-ca.ts';
 import { Tunnel } from '../tunnel/tunnel.ts';
@@ -78,9 +78,16 @@ async function fromControlPlane(
   ]);
   const { rootCert, tokenFile, clusterId, serverName, network, onDemand, instanceIp, podName, podNamespace } = config;
   const access = { rootCert, tokenFile, clusterId, ...given({ serverName }) };
-  const node = { name: config.node, ...given({ ip: instanceIp, podName, namespace: podNamespace }) };
-  const feed = createXdsFeed({ controlPlane: { address: xdsAddress, ...access }, node, network, onDemand, logger: logger('xds') });
-  const channel = new ControlPlaneChannel({ address: caAddress, ...access }, logger('ca'));
+  const metadata = readPairs(config.nodeMetadata);
+  const node = { name: config.node, metadata, ...given({ ip: instanceIp, podName, namespace: podNamespace }) };
+  const feed = createXdsFeed({
+    controlPlane: { address: xdsAddress, headers: readPairs(config.xdsHeaders), ...access },
+    node,
+    network,
+    onDemand,
+    logger: logger('xds'),
+  });
+  const channel = new ControlPlaneChannel({ address: caAddress, headers: readPairs(config.caHeaders), ...access }, logger('ca'));
   return { feed, issuer: new CaClient(channel), close: () => channel.close() };
 }
 

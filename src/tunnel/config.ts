@@ -5,6 +5,8 @@ import { CulvertError } from '../base/errors.ts';
 const path = z.string().startsWith('/', 'must be an absolute path');
 const port = z.int().min(0).max(65535);
 const DAY_MS = 24 * 3600_000;
+/** "name=value", as many as there are. */
+const pairs = z.array(z.string().regex(/^[A-Za-z0-9_.-]+=[\x20-\x7e]*$/, 'must be "name=value"')).default([]);
 
 export const tunnelConfigSchema = z.strictObject({
   node: z.string().min(1).describe('name of this node'),
@@ -28,6 +30,9 @@ export const tunnelConfigSchema = z.strictObject({
   podName: z.string().min(1).optional().describe('our own pod, as the control plane is told'),
   podNamespace: z.string().min(1).optional().describe('namespace of our own pod'),
   instanceIp: z.union([z.ipv4(), z.ipv6()]).optional().describe('address of our own pod'),
+  xdsHeaders: pairs.describe('further headers of xDS calls, "name=value"'),
+  caHeaders: pairs.describe('further headers of calls to the CA'),
+  nodeMetadata: pairs.describe('what the control plane is told of us beside names and addresses'),
   certificateLifetimeMs: z
     .int()
     .min(10_000)
@@ -41,6 +46,11 @@ export const tunnelConfigSchema = z.strictObject({
 });
 
 type TunnelConfig = z.infer<typeof tunnelConfigSchema>;
+
+/** @param entries "name=value"; the last of a name counts */
+export function readPairs(entries: readonly string[]): Record<string, string> {
+  return Object.fromEntries(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]));
+}
 
 /** Where the mesh comes from, and who signs. */
 export type MeshOrigin = { source: 'file'; meshFile: string; caDir: string } | { source: 'xds'; xdsAddress: string; caAddress: string };
