@@ -1,6 +1,5 @@
 /** What the agent can be told, with defaults as in a cluster; read by base/config.ts. */
 import { z } from 'zod';
-import { tunnelConfigSchema } from '../tunnel/config.ts';
 
 const path = z.string().startsWith('/', 'must be an absolute path');
 
@@ -38,6 +37,3 @@ export const agentConfigSchema = z
   .describe('culvert agent');
 
 export type AgentConfig = z.infer<typeof agentConfigSchema>;
-
-/** The built-in tunnel reads the same file and environment. */
-export const OTHER_ROLES_KEYS = Object.keys(tunnelConfigSchema.shape);

@@ -1,8 +1,9 @@
 /** `culvert agent`: reads its configuration, runs until it is told to stop. */
-import { agentConfigSchema, OTHER_ROLES_KEYS } from '../agent/config.ts';
+import { agentConfigSchema } from '../agent/config.ts';
 import { startAgent } from '../agent/agent.ts';
 import { configHelp, loadConfig } from '../base/config.ts';
 import { createLogger } from '../base/log.ts';
+import { allSettings } from './settings.ts';
 
 /** @returns the exit code. @throws CulvertError CONFIG_INVALID, and what starting throws */
 export async function run(args: string[]): Promise<number> {
@@ -10,7 +11,7 @@ export async function run(args: string[]): Promise<number> {
     process.stdout.write(`Usage: culvert agent [flags]\n\n${configHelp(agentConfigSchema)}\n`);
     return 0;
   }
-  const config = loadConfig(agentConfigSchema, { args, env: process.env, otherKeys: OTHER_ROLES_KEYS });
+  const config = loadConfig(agentConfigSchema, { args, env: process.env, otherKeys: allSettings });
   const log = createLogger('agent', config.logLevel);
   const stopped = new Promise<NodeJS.Signals>((resolve) => {
     process.once('SIGTERM', resolve);

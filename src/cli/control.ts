@@ -1,6 +1,5 @@
 /** `culvert control`: the control plane of a mesh without Istio as a process, until SIGTERM or SIGINT. */
 import type { Server } from 'node:http';
-import { agentConfigSchema, OTHER_ROLES_KEYS } from '../agent/config.ts';
 import { configHelp, loadConfig } from '../base/config.ts';
 import { describe } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/log.ts';
@@ -10,6 +9,7 @@ import { Control } from '../control/control.ts';
 import type { Platform } from '../control/platform.ts';
 import { admin, readiness } from '../control/status.ts';
 import { serveTcp, serveUnix } from '../sys/doors.ts';
+import { allSettings } from './settings.ts';
 
 /** @returns the exit code @throws CONFIG_INVALID, SYSTEM, CERTIFICATE, KUBERNETES */
 export async function run(args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<number> {
@@ -17,7 +17,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv = proc
     process.stdout.write(`culvert control: the control plane of a mesh without Istio\n\n${configHelp(controlConfigSchema)}\n`);
     return 0;
   }
-  const config = loadConfig(controlConfigSchema, { args, env, otherKeys: [...Object.keys(agentConfigSchema.shape), ...OTHER_ROLES_KEYS] });
+  const config = loadConfig(controlConfigSchema, { args, env, otherKeys: allSettings });
   const logger = (scope: string): Logger => createLogger(scope, config.logLevel);
   const log = logger('control');
   process.on('unhandledRejection', (reason) => {

@@ -1,7 +1,6 @@
 /** `culvert ztunnel`: the built-in tunnel as a process, until SIGTERM or SIGINT. */
 import type { z } from 'zod';
 import { paths } from '../agent/api.ts';
-import { agentConfigSchema } from '../agent/config.ts';
 import { configHelp, loadConfig } from '../base/config.ts';
 import { describe } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/log.ts';
@@ -13,6 +12,7 @@ import { meshOrigin, readPairs, tunnelConfigSchema, type MeshOrigin } from '../t
 import type { CertificateIssuer } from '../tunnel/issuer.ts';
 import { LocalCaIssuer } from '../tunnel/local-ca.ts';
 import { Tunnel } from '../tunnel/tunnel.ts';
+import { allSettings } from './settings.ts';
 
 type Config = z.infer<typeof tunnelConfigSchema>;
 
@@ -28,7 +28,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv = proc
     process.stdout.write(`culvert ztunnel: the built-in tunnel of a node\n\n${configHelp(tunnelConfigSchema)}\n`);
     return 0;
   }
-  const config = loadConfig(tunnelConfigSchema, { args, env, otherKeys: Object.keys(agentConfigSchema.shape) });
+  const config = loadConfig(tunnelConfigSchema, { args, env, otherKeys: allSettings });
   const origin = meshOrigin(config);
   const logger = (scope: string): Logger => createLogger(scope, config.logLevel);
   const log = logger('ztunnel');
