@@ -10,6 +10,7 @@ export interface PodObject {
   uid: string;
   /** empty until scheduled */
   node: string;
+  /** empty: none, as of a node's static pod */
   serviceAccount: string;
   labels: Record<string, string>;
   annotations: Record<string, string>;

@@ -19,7 +19,8 @@ export function podRecord(object: KubeObject, sharing: Sharing): PodObject {
       name: metadata.required('name'),
       uid: metadata.required('uid'),
       node: sharing.text(spec.text('nodeName')),
-      serviceAccount: sharing.text(spec.text('serviceAccountName', 'default')),
+      // The API server fills it in, but for the mirror pods that kubelets make: those have none, and nobody may have "default" for them.
+      serviceAccount: sharing.text(spec.text('serviceAccountName')),
       labels: sharing.map(metadata.map('labels')),
       annotations: sharing.map(meshAnnotations(metadata.map('annotations'))),
       ips: addresses(status),

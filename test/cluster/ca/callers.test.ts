@@ -33,7 +33,7 @@ const { log, lines } = recordingLog();
 const end: (() => unknown)[] = [];
 
 beforeAll(async () => {
-  cluster = await startApiServer();
+  cluster = await startApiServer({ flags: ['--enable-admission-plugins=NodeRestriction'] });
   for (const namespace of [NAMESPACE, 'shop']) await cluster.createNamespace(namespace);
   for (const node of ['node-a', 'node-b']) await cluster.objects.node(node);
   await cluster.objects.serviceAccount(NAMESPACE, 'ztunnel');
@@ -130,6 +130,24 @@ describe('a node', () => {
     await until('the pod to have ended', () => !catalog.podsOnNode('node-a', 'shop', 'db'));
     expect((await client.refusal(ask)).code).toBe(status.PERMISSION_DENIED);
     await cluster.objects.removePod('shop', 'db-2');
+  });
+
+  it('cannot help itself to the account "default" by a mirror pod, which it may make in any namespace but has no account', async () => {
+    const { uid = '' } = (await cluster.adminApi.get('/api/v1/nodes/node-a'))?.metadata ?? {};
+    const kubeconfig = await cluster.userKubeconfig('node-a', 'O=system:nodes,CN=system:node:node-a');
+    await connectKubernetes({ kubeconfig, fieldManager: 'kubelet' }).create('/api/v1/namespaces/shop/pods', {
+      metadata: {
+        name: 'static-node-a',
+        annotations: { 'kubernetes.io/config.mirror': 'x' },
+        ownerReferences: [{ apiVersion: 'v1', kind: 'Node', name: 'node-a', uid, controller: true }],
+      },
+      spec: { nodeName: 'node-a', containers: [{ name: 'main', image: 'none' }] },
+    });
+    await until('the pod to be known', () => catalog.pod('shop', 'static-node-a') !== undefined);
+    const error = await client.refusal({ token: await tunnelToken('ztunnel-a'), csr, identity: identity('shop', 'default') });
+    expect(error).toMatchObject({ code: status.PERMISSION_DENIED });
+    expect(error.details).toContain('no pod of account shop/default is on node node-a');
+    await cluster.objects.removePod('shop', 'static-node-a');
   });
 
   it('is known by its pod: one of the same name with another UID is another', async () => {

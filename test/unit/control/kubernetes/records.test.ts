@@ -29,7 +29,7 @@ describe('pod', () => {
       name: 'a',
       uid: 'u1',
       node: '',
-      serviceAccount: 'default',
+      serviceAccount: '',
       labels: {},
       annotations: {},
       ips: [],
