@@ -2,6 +2,7 @@
  * The cluster's objects turned into the resources of xDS. A change describes anew what it concerns and nothing else: one pod costs
  * one workload, a service its own record and the workloads behind it.
  */
+import { describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { ClusterObject, ObjectChange, PodObject } from '../cluster.ts';
 import type { ResourceStore } from '../resource-store.ts';
@@ -143,8 +144,9 @@ export class Catalog {
     const removed: string[] = [];
     const put = (object: string, render: (faults: string[]) => readonly Rendered[]): void => {
       const faults: string[] = [];
-      const rendered = render(faults);
+      const rendered = attempt(() => render(faults), faults);
       this.#faults.set(object, faults);
+      if (rendered === undefined) return;
       const names = rendered.map(({ name }) => name);
       for (const name of this.#made.get(object) ?? []) if (!names.includes(name)) removed.push(name);
       setOrDelete(this.#made, object, names.length === 0 ? undefined : names);
@@ -194,6 +196,16 @@ export class Catalog {
 /** A driver that puts an object under another kind's change would be at fault; it counts as gone. */
 function of<K extends ClusterObject['kind']>(kind: K, object: ClusterObject | undefined): Extract<ClusterObject, { kind: K }> | undefined {
   return object?.kind === kind ? (object as Extract<ClusterObject, { kind: K }>) : undefined;
+}
+
+/** Values that cannot be encoded are one object's fault, and must not keep the others from being told. */
+function attempt<T>(render: () => T, faults: string[]): T | undefined {
+  try {
+    return render();
+  } catch (error) {
+    faults.push(`it stays as it was: ${describe(error)}`);
+    return undefined;
+  }
 }
 
 function setOrDelete<T>(map: Map<string, T>, key: string, value: T | undefined): void {

@@ -19,7 +19,7 @@ export function endpointSliceRecord(object: KubeObject, sharing: Sharing): Endpo
       addressType: fields.oneOf('addressType', ['IPv4', 'IPv6', 'FQDN'], 'FQDN'),
       // A port without number stands for all of them, which no service of ours can use.
       ports: fields.list('ports').flatMap((port) => {
-        const number = port.number('port');
+        const number = port.port('port');
         return number === undefined || port.text('protocol', 'TCP') !== 'TCP' ? [] : [{ name: port.text('name'), port: number }];
       }),
       endpoints: fields.list('endpoints').map((endpoint) => endpointOf(endpoint, sharing)),

@@ -64,6 +64,14 @@ export class Fields {
     return this.#typed(name, 'number', (value) => typeof value === 'number');
   }
 
+  /** 1 to 65535. The API server does not look at the ports of EndpointSlices, and no tunnel takes what is none. */
+  port(name: string): number | undefined {
+    const value = this.number(name);
+    if (value === undefined || (Number.isInteger(value) && value >= 1 && value <= 65535)) return value;
+    this.fault(name, 'is no port');
+    return undefined;
+  }
+
   oneOf<T extends string>(name: string, values: readonly T[], fallback: T): T {
     const value = this.#get(name);
     if (value === undefined) return fallback;

@@ -40,7 +40,7 @@ export function serviceRecord(object: KubeObject, sharing: Sharing): ServiceObje
 }
 
 function servicePort(fields: Fields): ServicePort {
-  const number = fields.number('port');
+  const number = fields.port('port');
   if (number === undefined && !fields.has('port')) fields.fault('port', 'is missing');
   const target = fields.raw('targetPort');
   if (target !== undefined && typeof target !== 'number' && typeof target !== 'string')

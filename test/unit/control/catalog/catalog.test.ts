@@ -120,6 +120,23 @@ describe('faults', () => {
     expect(lines).toHaveLength(3);
   });
 
+  it('an object that cannot be encoded stays as it was, is named, and stops nobody else', () => {
+    const endpoints = [{ addresses: ['10.9.9.9'], ready: true }];
+    const { catalog, store, lines, told } = synced([slice('a', { endpoints }), service('a', { selector: {} }), pod('b')]);
+    const uid = 'c1/discovery.k8s.io/EndpointSlice/shop/a/10.9.9.9';
+    const before = store.get('address', uid);
+    const bad = service('a', { selector: {}, ports: [{ name: '', port: -1, targetPort: 80 }] });
+    catalog.apply(is(bad, pod('b', { ready: false }), pod('c', { ips: ['10.0.0.3'] })));
+    expect(told.changed.splice(0)).toEqual([name('b'), name('c')]);
+    expect(store.get('address', uid)).toBe(before);
+    expect(lines.map(({ object }) => object)).toEqual(['Service shop/a', 'EndpointSlice shop/a']);
+    expect(lines[0]?.['faults']).toEqual([expect.stringMatching(/^it stays as it was: .*-1/)]);
+    catalog.apply(is(pod('c', { ips: ['10.0.0.4'] })));
+    expect(told.changed).toEqual([name('c')]);
+    catalog.apply(gone(bad, slice('a')));
+    expect([store.get('address', host('a')), store.get('address', uid)]).toEqual([undefined, undefined]);
+  });
+
   it('an address claimed twice is served for both and reported once; a shared one is no fault', () => {
     const { catalog, store, lines } = synced([
       pod('old', { terminating: true }),

@@ -180,6 +180,13 @@ describe('endpoint slice', () => {
   });
 });
 
+describe('a port', () => {
+  it.each([-1, 0, 70_000, 80.5])('is none when its number is %d, though the API server lets it pass', (port) => {
+    expect(() => slice({ ports: [{ port: 80 }, { port }] })).toThrow('read EndpointSlice shop/a: ports[1].port is no port');
+    expect(() => service({ ports: [{ port }] })).toThrow('read Service shop/a: spec.ports[0].port is no port');
+  });
+});
+
 describe('policy', () => {
   it('keeps its spec as it came', () => {
     const spec = { anything: [1, { goes: true }] };
