@@ -14,8 +14,8 @@ export interface Answer {
 
 export function routes(table: Record<string, () => Answer>): RequestListener {
   return (request, response) => {
-    const { pathname } = new URL(request.url ?? '/', 'http://localhost');
-    const route = Object.hasOwn(table, pathname) ? table[pathname] : undefined;
+    const [path = ''] = (request.url ?? '').split('?', 1); // not as a URL: what is none, "//", would throw and end the process
+    const route = Object.hasOwn(table, path) ? table[path] : undefined;
     const answer: Answer =
       request.method !== 'GET'
         ? { status: 405, type: 'text/plain', body: 'GET only\n' }

@@ -39,6 +39,8 @@ describe('doors', () => {
     expect(await get({ port }, '/healthz/ready')).toEqual({ status: 200, body: 'ready\n' });
     expect((await get({ port }, '/constructor')).status).toBe(404);
     expect((await get({ port }, '/healthz/ready', 'POST')).status).toBe(405);
+    for (const path of ['//', '///', 'http://[', '*']) expect((await get({ port }, path)).status).toBe(404);
+    expect((await get({ port }, '/healthz/ready?verbose')).status).toBe(200);
     server.close();
   });
 
