@@ -63,6 +63,7 @@ export class HbonePool {
     let fresh = false;
     let repeated = false;
     for (;;) {
+      signal.throwIfAborted();
       const group = this.#group(id);
       const connection = available(group);
       if (connection === undefined) {
@@ -142,6 +143,7 @@ export class HbonePool {
       }
       member = { connection, idle: undefined };
       group.members.add(member);
+      rest(); // until somebody opens a stream: who it was opened for may have left
       return connection;
     } finally {
       group.opening = undefined;

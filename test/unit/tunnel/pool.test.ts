@@ -30,7 +30,8 @@ class FakeConnection implements PooledConnection {
   get available(): boolean {
     return !this.gone && this.streams < this.capacity;
   }
-  connect(): Promise<ClientHttp2Stream> {
+  connect(_authority: string, _headers: unknown, signal: AbortSignal): Promise<ClientHttp2Stream> {
+    signal.throwIfAborted();
     if (this.failNext) {
       this.goAway();
       return Promise.reject(new CulvertError('HBONE_REFUSED', 'lost', undefined, { retryable: true }));
@@ -133,6 +134,20 @@ describe('HBONE pool', () => {
     await settle(connect(pool)); // used again in time
     expect(opened).toHaveLength(1);
     opened[0]?.release();
+    await vi.advanceTimersByTimeAsync(1100);
+    expect(opened[0]?.closed).toBe(true);
+    expect(pool.size).toBe(0);
+  });
+
+  it('releases a connection that nobody came to use, and one that somebody left before using it', async () => {
+    const pool = new HbonePool(open, 1000);
+    const gone = new AbortController();
+    const left = pool.connect(key, '10.0.0.1:80', {}, gone.signal);
+    gone.abort(new Error('application closed'));
+    await settle(left);
+    await expect(left).rejects.toThrow('application closed');
+    await settle(pool.connect(key, '10.0.0.1:80', {}, gone.signal).catch(() => undefined));
+    expect(opened).toHaveLength(1);
     await vi.advanceTimersByTimeAsync(1100);
     expect(opened[0]?.closed).toBe(true);
     expect(pool.size).toBe(0);
