@@ -149,6 +149,7 @@ export class Certificates {
   }
 
   #failed(entry: Entry, error: unknown): void {
+    if (this.#entries.get(entry.identity) !== entry) return; // forgotten meanwhile: nothing to try again, and nobody to tell
     const now = Date.now();
     const remainingMs = Math.max(0, (entry.certificate?.notAfter.getTime() ?? 0) - now);
     const count = (entry.failure?.count ?? 0) + 1;

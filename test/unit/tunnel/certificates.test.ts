@@ -162,6 +162,21 @@ describe('certificates of a node', () => {
     certificates.close();
   });
 
+  it('says nothing of a failure that came when nobody needed the certificate any more', async () => {
+    const { log: collecting, lines } = collectingLogger();
+    const { promise, reject } = Promise.withResolvers<never>();
+    let asked = 0;
+    const certificates = new Certificates({ sign: () => (asked++, promise) }, collecting);
+    const use = certificates.retain(WEB);
+    const waiting = certificates.get(WEB);
+    await vi.waitFor(() => expect(asked).toBe(1));
+    use.release();
+    reject(new CulvertError('CERTIFICATE', 'not yours', undefined, { retryable: false }));
+    await expect(waiting).rejects.toThrow('not yours');
+    expect(lines).toEqual([]);
+    expect(certificates.list()).toEqual([]);
+  });
+
   it('asks first for what a connection waits for, then for new workloads, eight at once, and not for those that are gone', async () => {
     const asked: string[] = [];
     const waiting: (() => void)[] = [];
