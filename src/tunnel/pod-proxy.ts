@@ -34,7 +34,8 @@ export class PodProxy {
     this.uid = uid;
     this.info = info;
     this.connections = new ConnectionTable(env.access);
-    this.#pod = { ...env, uid, info, sockets, connections: this.connections, workload: () => this.#workload() };
+    const { signal } = this.#stopping;
+    this.#pod = { ...env, uid, info, sockets: until(signal, sockets), connections: this.connections, workload: () => this.#workload() };
     this.#pool = new HbonePool(openHbone(this.#pod));
     this.#door = new HboneDoor(this.#pod);
     void this.#prefetch();
@@ -98,6 +99,18 @@ export class PodProxy {
     if (workload === undefined || this.#stopping.signal.aborted) return;
     this.#certificate = this.#pod.certificates.retain(workload.identity);
   }
+}
+
+/**
+ * Connections may still wait for a certificate or an answer of the feed when their pod leaves. They must not go on: the descriptor
+ * of its netns is closed by then, and its number may be that of another pod's.
+ */
+function until(left: AbortSignal, sockets: PodSockets): PodSockets {
+  return {
+    listen: (...all) => sockets.listen(...all),
+    connect: (options) => (left.aborted ? Promise.reject(new CulvertError('SYSTEM', DRAINED)) : sockets.connect(options)),
+    originalDestination: (socket) => sockets.originalDestination(socket),
+  };
 }
 
 function openHbone(pod: Pod): OpenConnection {

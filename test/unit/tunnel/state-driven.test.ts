@@ -12,6 +12,17 @@ import { delta, policy, service, workload } from '../../support/state.ts';
 import { eventually, listenApp, LoopbackMesh, readAll } from '../../support/tunnel/loopback.ts';
 
 describe('prefetch', () => {
+  it('lets nothing go that a successor of the same moment needs', async () => {
+    const certificates = new Certificates({ sign: () => Promise.reject(new Error('away')) }, collectingLogger().log);
+    const state = new StateStore({ node: 'node1' });
+    const prefetch = new Prefetch(state, certificates);
+    state.apply(delta({ workloads: [workload('web', '10.0.0.1', { uid: 'first' })] }));
+    await eventually(() => certificates.list()[0]?.state === 'Unavailable');
+    state.apply(delta({ workloads: [workload('web', '10.0.0.2', { uid: 'second' })], removed: { workloads: ['first'] } }));
+    expect(certificates.list()).toMatchObject([{ state: 'Unavailable' }]); // the same one, not begun anew
+    prefetch.close();
+  });
+
   const asked: string[] = [];
   const certificates = new Certificates(
     { sign: ({ identity }) => (asked.push(identity.replace(/.*\//, '')), new Promise<never>(() => undefined)) },
@@ -130,6 +141,19 @@ describe('on demand', () => {
     for (const ip of ['10.0.0.1', '10.96.0.1', '10.0.0.2']) await know(ip, 'shop');
     expect(asked).toEqual(['10.0.0.2']);
     await demanding({}, state)('10.0.0.3', 'shop');
+  });
+
+  it('does not touch the netns of a pod that left while it asked: its descriptor may be of another by then', async () => {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    let asked = 0;
+    mesh = await LoopbackMesh.create([workload('client', '127.82.1.1')], [], { demand: () => (asked++, promise) });
+    const { proxy, sockets } = mesh.pods.get('client')!;
+    await mesh.dial('client', { ip: '127.82.2.1', port: 8080 });
+    await eventually(() => asked === 1);
+    await proxy.stop();
+    resolve(undefined);
+    await eventually(() => mesh?.access.lines.find(({ message, error }) => message === 'connection complete' && error !== undefined));
+    expect(sockets.connects).toEqual([]);
   });
 
   it('routes by what came in answer', async () => {
