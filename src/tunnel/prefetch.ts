@@ -29,14 +29,13 @@ export class Prefetch {
   }
 
   #changed({ workloads, removed }: StateDelta): void {
-    for (const uid of removed.workloads) this.#keep(uid, undefined);
     for (const workload of workloads) {
       const needed = workload.protocol === 'HBONE' && this.#state.isLocal(workload);
       this.#keep(workload.uid, needed ? workload.identity : undefined);
     }
+    for (const uid of removed.workloads) this.#keep(uid, undefined); // last: a successor may have its identity
   }
 
-  /** The new identity is held before the old one is let go: they may share a certificate. */
   #keep(uid: string, identity: string | undefined): void {
     const before = this.#kept.get(uid);
     if (before?.identity === identity) return;
