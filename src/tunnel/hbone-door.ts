@@ -30,6 +30,7 @@ export class HboneDoor {
   /** A TLS socket that failed has forgotten its peer's address: the ends of the connection travel with its events. */
   readonly #ends = new AsyncLocalStorage<Ends>();
   #certificate: WorkloadCertificate | undefined;
+  #destroyed = false;
 
   constructor(pod: Pod) {
     this.#pod = pod;
@@ -77,7 +78,9 @@ export class HboneDoor {
     for (const session of this.#sessions) if (!session.closed) session.close();
   }
 
+  /** Also who is still in the handshake, or waits for our certificate, is not served any more. */
   destroy(): void {
+    this.#destroyed = true;
     for (const session of this.#sessions) session.destroy();
   }
 
@@ -85,6 +88,7 @@ export class HboneDoor {
     socket.on('error', () => undefined);
     const ends = this.#ends.getStore();
     try {
+      if (this.#destroyed) throw new CulvertError('SYSTEM', 'pod left before the peer was let in');
       const presented = socket.getPeerX509Certificate();
       if (ends === undefined || presented === undefined) throw new CulvertError('PEER_IDENTITY', 'peer has no certificate');
       if (socket.alpnProtocol !== 'h2') throw new CulvertError('PEER_IDENTITY', 'peer does not offer HTTP/2');

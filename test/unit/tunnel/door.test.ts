@@ -88,6 +88,28 @@ describe('TLS', () => {
   });
 });
 
+describe('a pod that leaves', () => {
+  it('serves nobody who waited for its certificate', async () => {
+    const GONE = '127.79.4.1';
+    const { promise: given, resolve: give } = Promise.withResolvers<undefined>();
+    let asked = 0;
+    const leaving = await LoopbackMesh.create([workload('gone', GONE)], [], {
+      issuer: (ca) => ({ sign: async (request) => (asked++, await given, ca.sign(request)) }),
+    });
+    const { context } = await certificate('spiffe://cluster.local/ns/shop/sa/client', 3600_000, leaving.caDir);
+    const raw = connectTcp({ host: GONE, port: 15008 });
+    const socket = connectTls({ socket: raw, rejectUnauthorized: false, ALPNProtocols: ['h2'], secureContext: context });
+    socket.on('error', () => undefined).resume();
+    await new Promise((resolve) => raw.once('connect', resolve));
+    await eventually(() => asked === 1);
+    await leaving.pods.get('gone')!.proxy.stop();
+    give(undefined);
+    await new Promise((resolve) => socket.once('close', resolve));
+    expect(leaving.access.lines.map(({ error }) => error)).toEqual(['pod left before the peer was let in']);
+    await leaving.close();
+  });
+});
+
 describe('CONNECT', () => {
   let session: ClientHttp2Session;
   beforeEach(async () => {
