@@ -53,7 +53,8 @@ export class CaClient implements CertificateIssuer {
   }
 
   async #call(request: IstioCertificateRequest): Promise<IstioCertificateResponse> {
-    const [client, metadata] = await Promise.all([this.#channel.client(), this.#channel.metadata()]);
+    const metadata = await this.#channel.metadata();
+    const client = await this.#channel.client(); // last: another request may have the channel made anew, and this one would be closed
     const { path, requestSerialize, responseDeserialize } = createCertificate;
     return new Promise((resolve, reject) => {
       const deadline = Date.now() + this.#deadlineMs;

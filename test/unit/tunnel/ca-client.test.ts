@@ -1,7 +1,7 @@
 /** The CA client against a real gRPC server over TLS: what it asks, and what becomes of every kind of answer. */
 import { create } from '@bufbuild/protobuf';
 import { status, type sendUnaryData, type ServerUnaryCall } from '@grpc/grpc-js';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -75,6 +75,27 @@ async function refusal(answer: typeof respond): Promise<{ code: string; retryabl
 }
 
 describe('request', () => {
+  it('reaches the CA also when its roots are exchanged while the token is read', async () => {
+    const rootCert = join(dir, 'roots.pem');
+    writeFileSync(rootCert, readFileSync(server.rootFile));
+    const own = new ControlPlaneChannel({ address: server.address, rootCert, tokenFile, clusterId: 'Kubernetes' }, log);
+    respond = async (request) => {
+      const { leaf, root } = await signed(request);
+      return { certChain: [leaf, root] };
+    };
+    const slow = {
+      client: () => own.client(),
+      metadata: async () => {
+        await own.client();
+        writeFileSync(rootCert, `# rotated\n${readFileSync(server.rootFile, 'utf8')}`);
+        await own.client(); // of another request
+        return own.metadata();
+      },
+    };
+    await expect(obtainCertificate(new CaClient(slow), WEB, HOUR_MS)).resolves.toMatchObject({ identity: WEB });
+    own.close();
+  });
+
   it('asks for the identity in its stead, says who we are, and takes leaf and root', async () => {
     respond = async (request) => {
       const { leaf, root } = await signed(request);
