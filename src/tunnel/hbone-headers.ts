@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { formatAddress, type SocketAddress } from '../state/address.ts';
 import type { Workload } from '../state/workload.ts';
 
-/** Who calls, for the far end's telemetry; what is not known is left out. */
+/** Who calls, for the far end's telemetry; what is not known is left out. Encoded as W3C has it, which leaves the usual names as they are. */
 export function baggage(source: Workload): string {
   const all: [name: string, value: string][] = [
     ['k8s.cluster.name', source.clusterId],
@@ -19,7 +19,7 @@ export function baggage(source: Workload): string {
   ];
   return all
     .filter(([, value]) => value !== '')
-    .map((pair) => pair.join('='))
+    .map(([name, value]) => `${name}=${encodeURIComponent(value.toWellFormed())}`)
     .join(',');
 }
 

@@ -81,6 +81,17 @@ describe('on the wire', () => {
     connection.destroy();
   });
 
+  it('takes names that no header could carry, and keeps them apart', async () => {
+    const connection = await open();
+    const odd = baggage(workload('client', '10.0.0.1', { clusterId: 'east,1=a', canonicalName: 'Ā\nx-other: 1' }));
+    await connection.connect('10.0.0.2:8080', { baggage: odd }, never);
+    const [cluster, namespace, , service] = String(asked[0]?.['baggage'])
+      .split(',')
+      .map((entry) => decodeURIComponent(entry.split('=')[1]!));
+    expect([cluster, namespace, service]).toEqual(['east,1=a', 'shop', 'Ā\nx-other: 1']);
+    connection.destroy();
+  });
+
   it.each([
     ['for="10.0.0.1:5";host=web.shop.svc', 'web.shop.svc'],
     ['host="Web.Shop"', 'web.shop'],
