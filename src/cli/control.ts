@@ -23,31 +23,50 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv = proc
   process.on('unhandledRejection', (reason) => {
     log.error({ error: describe(reason) }, 'unexpected rejection'); // one caller's fault must not end all the others
   });
-  const stopping = stopSignal();
-  const control = new Control({ config, version, platform: await openPlatform(config, logger), logger });
-  // Its doors first: kubelet's probe must not find a closed port while a large cluster is read.
-  const probes: Server = await serveTcp(readiness(control), config.readinessPort);
-  const door = await serveUnix(admin(control), controlSocket(config.runDir));
-  await control.start();
-  log.info({ version, cluster: config.cluster, pid: process.pid }, 'control started');
-  const signal = await stopping;
-  log.info({ signal, deadlineMs: config.drainDeadlineMs }, 'control stopping');
-  await control.close();
-  await door.close();
-  probes.close();
-  probes.closeAllConnections();
+  const stopping = new AbortController();
+  const signal = stopSignal().finally(() => stopping.abort());
+  const open: (() => unknown)[] = [];
+  try {
+    const begun: { control?: Control } = {};
+    // Its door first: kubelet's probe must not find a closed port while the API server is away or a large cluster is read.
+    const probe = {
+      get ready(): boolean {
+        return begun.control?.ready === true;
+      },
+    };
+    const probes: Server = await serveTcp(readiness(probe), config.readinessPort);
+    open.push(() => {
+      probes.close();
+      probes.closeAllConnections();
+    });
+    const platform = await openPlatform(config, logger, stopping.signal);
+    const control = new Control({ config, version, platform, logger });
+    begun.control = control;
+    open.push(() => control.close());
+    const door = await serveUnix(admin(control), controlSocket(config.runDir));
+    open.push(() => door.close());
+    await control.start();
+    log.info({ version, cluster: config.cluster, pid: process.pid }, 'control started');
+    log.info({ signal: await signal, deadlineMs: config.drainDeadlineMs }, 'control stopping');
+  } catch (error) {
+    // Told to end while it still waited for the API server: that is what it does.
+    if (!stopping.signal.aborted) throw error;
+  } finally {
+    // The doors of what has begun would keep the process, also when something else could not begin.
+    for (const close of open.reverse()) await close();
+  }
   log.info('control stopped');
   return 0;
 }
 
 /** The Kubernetes client is loaded by who needs it. */
-async function openPlatform(config: ControlConfig, logger: (scope: string) => Logger): Promise<Platform> {
+async function openPlatform(config: ControlConfig, logger: (scope: string) => Logger, signal: AbortSignal): Promise<Platform> {
   if (config.cluster === 'file') {
     const { openFiles } = await import('../control/file/platform.ts');
     return openFiles(fileOrigin(config), logger);
   }
   const { openKubernetes } = await import('../control/kubernetes/platform.ts');
-  return openKubernetes(config, logger);
+  return openKubernetes(config, logger, signal);
 }
 
 /** A second signal ends the process at once. */

@@ -26,7 +26,7 @@ export interface Statable {
 }
 
 /** For the kubelet: nothing that a stranger should not know. */
-export function readiness(control: Statable): RequestListener {
+export function readiness(control: Pick<Statable, 'ready'>): RequestListener {
   return routes(health(control));
 }
 
@@ -37,7 +37,7 @@ export function admin(control: Statable): RequestListener {
   });
 }
 
-function health(control: Statable): Parameters<typeof routes>[0] {
+function health(control: Pick<Statable, 'ready'>): Parameters<typeof routes>[0] {
   return {
     '/healthz': () => ({ status: 200, type: 'text/plain', body: 'ok\n' }),
     '/readyz': () =>

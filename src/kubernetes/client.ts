@@ -24,8 +24,8 @@ export interface KubernetesOptions extends CredentialsOptions {
   fieldManager: string;
 }
 
-/** Nothing is read or connected before the first request. */
-export function connectKubernetes(options: KubernetesOptions): KubeApi {
+/** Nothing is read or connected before the first request. `close` fails the requests that wait for an answer, and all further ones. */
+export function connectKubernetes(options: KubernetesOptions): KubeApi & { close(): void } {
   const http = new HttpExchange(new Credentials(options));
   const { fieldManager } = options;
   const object = async (request: HttpRequest): Promise<KubeObject> => {
@@ -49,6 +49,7 @@ export function connectKubernetes(options: KubernetesOptions): KubeApi {
       return page(path, await http.json({ verb: 'list', method: 'GET', path, query }, LIST_DEADLINE_MS, signal));
     },
     watch: (...watch) => watchPath(http, ...watch),
+    close: () => http.close(),
   };
 }
 

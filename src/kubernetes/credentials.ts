@@ -4,7 +4,7 @@ import type { Agent } from 'node:http';
 import type { RequestOptions } from 'node:https';
 import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
-import { KubernetesError } from './errors.ts';
+import { KubernetesError, NO_CREDENTIALS } from './errors.ts';
 import type { Kubeconfig } from './kubeconfig.ts';
 
 const ACCOUNT_DIR = '/var/run/secrets/kubernetes.io/serviceaccount';
@@ -44,7 +44,7 @@ export class Credentials {
       return await (await this.#kubeconfig).access();
     } catch (error) {
       this.#kubeconfig = undefined; // a kubeconfig that was broken may be mended
-      throw new KubernetesError('read credentials of the Kubernetes API', { status: 0 }, error);
+      throw new KubernetesError('read credentials of the Kubernetes API', { status: 0, reason: NO_CREDENTIALS }, error);
     }
   }
 }

@@ -1,6 +1,9 @@
 /** What the Kubernetes API said when it refused. */
 import { CulvertError } from '../base/errors.ts';
 
+/** Our own reason beside the API's: nobody was asked, for want of credentials that can be read. */
+export const NO_CREDENTIALS = 'NoCredentials';
+
 export class KubernetesError extends CulvertError {
   /** HTTP status; 0: no answer came */
   readonly status: number;

@@ -13,6 +13,8 @@ const IDLE_MS = 60_000;
 /** To notice a peer that is gone without a word; the kernel's own default is two hours. */
 const TCP_KEEPALIVE_MS = 30_000;
 
+const CLOSED = new Error('the client was closed');
+
 export interface HttpRequest {
   /** for messages: "list", "create" */
   verb: string;
@@ -26,6 +28,8 @@ export interface HttpRequest {
 export class HttpExchange {
   readonly #credentials: Credentials;
   readonly #agent = new Agent({ keepAlive: true, maxFreeSockets: IDLE_CONNECTIONS, timeout: IDLE_MS });
+  readonly #asked = new Set<AbortController>();
+  #closed = false;
 
   constructor(credentials: Credentials) {
     this.#credentials = credentials;
@@ -71,12 +75,20 @@ export class HttpExchange {
     throw errorOfStatus(`${request.verb} ${request.path}`, status, await readBody(request, response, signal));
   }
 
+  /** Whoever waits for an answer, or asks from now on, has none; streams are ended by those who opened them. */
+  close(): void {
+    this.#closed = true;
+    for (const asked of this.#asked) asked.abort(CLOSED);
+  }
+
   /** @throws KubernetesError, also when the answer is no JSON */
   async json(request: HttpRequest, deadlineMs: number, signal?: AbortSignal): Promise<unknown> {
     signal?.throwIfAborted();
     const deadline = new AbortController();
     const abort = (): void => deadline.abort(signal?.reason);
     signal?.addEventListener('abort', abort);
+    if (this.#closed) deadline.abort(CLOSED);
+    this.#asked.add(deadline);
     const timer = setTimeout(() => deadline.abort(new Error(`no answer within ${deadlineMs / 1000} s`)), deadlineMs);
     try {
       const response = await this.open(request, deadline.signal);
@@ -87,6 +99,7 @@ export class HttpExchange {
         throw new KubernetesError(`${request.verb} ${request.path}: the answer is no JSON`, { status: response.statusCode ?? 0 }, error);
       }
     } finally {
+      this.#asked.delete(deadline);
       clearTimeout(timer);
       signal?.removeEventListener('abort', abort);
     }
