@@ -64,6 +64,7 @@ export class HbonePool {
     let repeated = false;
     for (;;) {
       signal.throwIfAborted();
+      if (this.#closed) throw new CulvertError('SYSTEM', `connect to ${formatAddress(key.destination)}: the pod is leaving`);
       const group = this.#group(id);
       const connection = available(group);
       if (connection === undefined) {

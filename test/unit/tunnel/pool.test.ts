@@ -164,6 +164,15 @@ describe('HBONE pool', () => {
     expect(opened).toHaveLength(1);
   });
 
+  it('opens nothing any more once it was destroyed', async () => {
+    const pool = new HbonePool(open);
+    pool.destroy();
+    const late = connect(pool);
+    await settle(late);
+    await expect(late).rejects.toMatchObject({ code: 'SYSTEM' });
+    expect(opened).toEqual([]);
+  });
+
   it('does not hammer a peer that hangs up at once', async () => {
     let count = 0;
     const pool = new HbonePool((_key, events) => {
