@@ -15,6 +15,8 @@ import type { AccountLookup, Inventory } from './inventory.ts';
 
 /** What the cluster tells us comes a moment after kubelet starts a pod. */
 const BEHIND_MS = 2000;
+/** Of a SPIFFE id, says SPIFFE. */
+const MAX_IDENTITY = 2048;
 
 export interface CertificateServiceOptions {
   authority: Authority;
@@ -57,6 +59,9 @@ async function respond(
   asked.caller = caller;
   const requested = request.metadata?.[IMPERSONATED_IDENTITY] ?? '';
   if (typeof requested !== 'string') throw refusal('CERTIFICATE', `read request: ${IMPERSONATED_IDENTITY} is no text`);
+  // Answer and log repeat it; whoever has any token of the cluster gets here.
+  if (requested.length > MAX_IDENTITY)
+    throw refusal('CERTIFICATE', `read request: ${IMPERSONATED_IDENTITY} has ${requested.length} characters`);
   asked.identity = requested;
   const identity = await entitledIdentity(options, caller, requested);
   // Number() is exact enough: what does not fit is far above any maximum.

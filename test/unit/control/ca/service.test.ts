@@ -156,6 +156,14 @@ describe('CreateCertificate', () => {
     if (callers[ask.token ?? ''] !== undefined) expect(lines[0]).toMatchObject({ caller: callers[ask.token ?? ''] });
   });
 
+  it('does not repeat an identity that is longer than any, neither to the caller nor in the log', async () => {
+    for (const token of ['a', 'web']) {
+      const error = await client.refusal({ token, csr, identity: WEB.padEnd(5_000_000, 'x') });
+      expect(error).toMatchObject({ code: status.INVALID_ARGUMENT, details: 'read request: ImpersonatedIdentity has 5000000 characters' });
+    }
+    expect(JSON.stringify(lines).length).toBeLessThan(2000);
+  });
+
   it('keeps what went wrong inside it to itself', async () => {
     const error = await client.refusal({ token: 'bug', csr });
     expect(error).toMatchObject({ code: status.INTERNAL, details: 'internal error' });
