@@ -119,7 +119,7 @@ export class Control {
     const { set, removed, affected, reports } = this.#policies.apply(changes);
     this.#store.apply('authorization', set.map(authorizationResource), removed);
     this.#catalog.apply(changes);
-    if (affected === 'all' || affected.size > 0) this.#catalog.policiesChanged(affected);
+    if (affected === 'all' || affected.size > 0) this.#catalog.policiesChanged(affected, removed.length > 0);
     this.#options.platform.report(reports);
     this.#changes.notify();
   }

@@ -18,6 +18,8 @@ import { renderService } from './service.ts';
 import { isTerminal, renderPod } from './workload.ts';
 
 const NETWORK_LABEL = 'topology.istio.io/network';
+/** Pods described in one turn of the loop (about 20 ms): a policy of the mesh concerns all, and streams and callers must not wait for it. */
+const PODS_AT_ONCE = 500;
 
 export interface CatalogOptions extends MeshNames {
   /** its label topology.istio.io/network, when it has one, is the network's name instead of `network` */
@@ -37,6 +39,7 @@ export class Catalog {
   readonly #made = new Map<string, readonly string[]>();
   #mesh: MeshNames;
   #synced = false;
+  #nextTurn: NodeJS.Immediate | undefined;
 
   constructor(options: CatalogOptions) {
     this.#options = options;
@@ -53,13 +56,16 @@ export class Catalog {
   /** The cluster is known in full. Until then nothing is published: a pod would be described once for each kind that arrives after it. */
   synced(): void {
     this.#synced = true;
-    this.#publish();
+    this.#publish(Infinity);
   }
 
-  /** @param namespaces whose pods may now be selected by other policies */
-  policiesChanged(namespaces: ReadonlySet<string> | 'all'): void {
+  /**
+   * @param namespaces whose pods may now be selected by other policies
+   * @param atOnce policies are gone that pods refer to: until the pods are told of what stands in their place, nothing does
+   */
+  policiesChanged(namespaces: ReadonlySet<string> | 'all', atOnce = false): void {
     this.#affected.podsIn(namespaces);
-    this.#publish();
+    this.#publish(atOnce ? Infinity : PODS_AT_ONCE);
   }
 
   pod(namespace: string, name: string): PodObject | undefined {
@@ -136,7 +142,8 @@ export class Catalog {
     this.#affected.everything();
   }
 
-  #publish(): void {
+  /** @param most pods; the others follow in the next turns */
+  #publish(most = PODS_AT_ONCE): void {
     if (!this.#synced) return;
     const { pods, services, slices } = this.#affected;
     this.#affected.resolve();
@@ -153,11 +160,21 @@ export class Catalog {
       set.push(...rendered);
     };
     for (const key of services) put(`Service ${key}`, (faults) => this.#service(key, faults));
-    for (const key of pods) put(`Pod ${key}`, (faults) => this.#pod(key, faults));
+    let room = most;
+    for (const key of pods) {
+      if (room-- <= 0) break;
+      pods.delete(key);
+      put(`Pod ${key}`, (faults) => this.#pod(key, faults));
+    }
     for (const key of slices) put(`EndpointSlice ${key}`, (faults) => this.#slice(key, faults));
     services.clear();
-    pods.clear();
     slices.clear();
+    if (pods.size > 0) {
+      this.#nextTurn ??= setImmediate(() => {
+        this.#nextTurn = undefined;
+        this.#publish();
+      });
+    }
     for (const name of removed) this.#claims.set(name, []);
     for (const { name, claims } of set) this.#claims.set(name, claims);
     this.#claims.report();

@@ -1,7 +1,8 @@
 /** What a change costs, what the catalogue answers, and what it says of faults. */
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { ClusterObject, ObjectChange } from '../../../../src/control/cluster.ts';
+import { WorkloadStatus } from '../../../../src/proto/workload_pb.js';
 import { gone, is, namespace, node, pod, podWorkload, service, serviceRecord, slice, synced, versions, world } from './objects.ts';
 
 const name = (one: string): string => `c1//Pod/shop/${one}`;
@@ -64,6 +65,29 @@ describe('catalogue', () => {
     expect(podWorkload(store, 'a')?.authorizationPolicies).toEqual(['shop/strict']);
     catalog.policiesChanged('all');
     expect(told.changed).toEqual([name('a'), 'c1//Pod/bank/b']);
+  });
+
+  it('what concerns thousands of pods is done in turns, and what comes meanwhile is not lost', async () => {
+    let policy = 'root/before';
+    const many = Array.from({ length: 3000 }, (_, i) => pod(`p${i}`, { ips: [`10.1.${i >> 8}.${i & 255}`] }));
+    const { catalog, told, store } = synced(many, { policies: { selecting: () => [policy] } });
+    expect(store.size('address')).toBe(3000);
+    policy = 'root/after';
+    catalog.policiesChanged('all');
+    expect(told.changed.length).toBeGreaterThan(0);
+    expect(told.changed.length).toBeLessThanOrEqual(500);
+    catalog.apply([...gone(many[2999]!), ...is(pod('new', { ips: ['10.2.0.1'] }), { ...many[2998]!, ready: false })]);
+    await vi.waitFor(() => expect(podWorkload(store, 'new')).toBeDefined());
+    expect(store.size('address')).toBe(3000);
+    expect(podWorkload(store, 'p2999')).toBeUndefined();
+    expect([...store.all('address')].filter(({ name: one }) => !told.changed.includes(one))).toEqual([]);
+    expect(podWorkload(store, 'p2998')?.authorizationPolicies).toEqual(['root/after']);
+    expect(podWorkload(store, 'p2998')?.status).toBe(WorkloadStatus.UNHEALTHY);
+    expect(told.changed).toHaveLength(3000);
+    told.changed.length = 0;
+    policy = 'root/in-place-of-one-that-is-gone';
+    catalog.policiesChanged('all', true);
+    expect(told.changed).toHaveLength(3000);
   });
 
   it("the system namespace's label names the network", () => {
