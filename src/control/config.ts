@@ -25,7 +25,11 @@ export const controlConfigSchema = z
     tokens: path.optional().describe('cluster file: JSON of bearer tokens and whose they are'),
     namespace: z.string().min(1).default('culvert-system').describe("control's own namespace: its CA secret and lease"),
     rootNamespace: z.string().min(1).default('istio-system').describe('policies in it hold for the whole mesh'),
-    trustDomain: z.string().min(1).default('cluster.local').describe('of all identities'),
+    trustDomain: z
+      .string()
+      .regex(/^[a-z0-9._-]+$/, 'must be lower case letters, digits, ".", "-" and "_", as SPIFFE has it')
+      .default('cluster.local')
+      .describe('of all identities'),
     clusterDomain: z.string().min(1).default('cluster.local').describe('suffix of service names'),
     clusterId: z.string().min(1).default('Kubernetes').describe('name of the cluster in workload uids'),
     network: z.string().default('').describe('name of the network that all pods are on'),
