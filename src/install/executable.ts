@@ -14,7 +14,7 @@ type Stamp = string;
 export class Executable {
   readonly path: string;
   readonly #source: string;
-  /** of source and target when they were last found the same */
+  /** of source and target, taken before they were last found the same */
   #proven: Stamp | undefined;
 
   constructor(source: string, binDir: string) {
@@ -26,7 +26,7 @@ export class Executable {
   async install(): Promise<boolean> {
     if (await this.#isThere()) return false;
     await place(this.path, { copyOf: this.#source }, MODE);
-    this.#proven = await this.#stamp();
+    this.#proven = undefined; // the next look compares once: somebody may write into it right now
     return true;
   }
 
@@ -60,26 +60,35 @@ export function removeExecutable(binDir: string): Promise<boolean> {
 }
 
 async function sameBytes(a: string, b: string): Promise<boolean> {
-  const [left, right] = [await open(a), await open(b)];
+  const left = await open(a);
   try {
-    for (let at = 0; ; at += CHUNK) {
-      const [one, other] = [await chunk(left, at), await chunk(right, at)];
-      if (!one.equals(other)) return false;
-      if (one.length < CHUNK) return true;
+    const right = await open(b);
+    try {
+      return await sameContent(left, right);
+    } finally {
+      await right.close();
     }
   } finally {
     await left.close();
-    await right.close();
   }
 }
 
-async function chunk(file: FileHandle, at: number): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafe(CHUNK);
+async function sameContent(left: FileHandle, right: FileHandle): Promise<boolean> {
+  const [one, other] = [Buffer.allocUnsafe(CHUNK), Buffer.allocUnsafe(CHUNK)];
+  for (let at = 0; ; at += CHUNK) {
+    const length = await fill(one, left, at);
+    if (length !== (await fill(other, right, at)) || one.compare(other, 0, length, 0, length) !== 0) return false;
+    if (length < CHUNK) return true;
+  }
+}
+
+/** @returns how much of `buffer` the file filled; less than all of it at its end */
+async function fill(buffer: Buffer, file: FileHandle, at: number): Promise<number> {
   let length = 0;
-  while (length < CHUNK) {
-    const { bytesRead } = await file.read(buffer, length, CHUNK - length, at + length);
+  while (length < buffer.length) {
+    const { bytesRead } = await file.read(buffer, length, buffer.length - length, at + length);
     if (bytesRead === 0) break;
     length += bytesRead;
   }
-  return buffer.subarray(0, length);
+  return length;
 }

@@ -108,16 +108,18 @@ function checkOurs(confDir: string, present: Found | undefined): void {
  * @param inherit the mode of `from`, for a file of others
  */
 async function placeConf(confDir: string, from: ConfFile, file: ConfFile, inherit: boolean): Promise<void> {
-  const path = join(confDir, from.name);
+  const source = join(confDir, from.name);
+  const target = join(confDir, file.name);
+  const changed = (error?: unknown): CulvertError =>
+    new CulvertError('CONFLIST_CHANGED', `write ${target}: ${from.name} ${error === undefined ? 'changed' : 'is gone'} meanwhile`, error);
   try {
-    const { mode } = await stat(path);
-    if ((await readFile(path, 'utf8')) !== from.text)
-      throw new CulvertError('CONFLIST_CHANGED', `write ${file.name}: ${from.name} changed meanwhile`);
-    const target = join(confDir, file.name);
-    await place(await realpath(target).catch(() => target), { text: file.text }, inherit ? mode & 0o7777 : OWN_MODE);
+    const mode = inherit ? (await stat(source)).mode & 0o7777 : OWN_MODE;
+    const resolved = await realpath(target).catch(() => target); // a link stays one
+    await place(resolved, { text: file.text }, mode, async () => {
+      if ((await readFile(source, 'utf8')) !== from.text) throw changed();
+    });
   } catch (error) {
-    if (isSystem(error, 'ENOENT')) throw new CulvertError('CONFLIST_CHANGED', `write ${file.name}: ${from.name} is gone meanwhile`, error);
-    throw error;
+    throw isSystem(error, 'ENOENT') ? changed(error) : error;
   }
 }
 

@@ -16,9 +16,10 @@ const TEMPORARY = '.tmp.culvert.';
 /**
  * @param target replaced, also when it is a symbolic link
  * @param mode exactly, whatever the umask
- * @throws SYSTEM with a remedy where there is one
+ * @param lastCheck asked when all is written and only the rename is left; throws to give up
+ * @throws SYSTEM with a remedy where there is one, and what lastCheck throws
  */
-export async function place(target: string, content: Content, mode: number): Promise<void> {
+export async function place(target: string, content: Content, mode: number, lastCheck?: () => Promise<void>): Promise<void> {
   const temporary = `${target}${TEMPORARY}${randomBytes(4).toString('hex')}`;
   try {
     await makeDirectory(dirname(target));
@@ -26,11 +27,12 @@ export async function place(target: string, content: Content, mode: number): Pro
     if ('text' in content) await writeFile(temporary, content.text, { flag: 'wx', mode: 0o600 });
     else await copyFile(content.copyOf, temporary);
     await settle(temporary, mode);
+    await lastCheck?.();
     await rename(temporary, target);
     await syncDirectory(dirname(target));
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => undefined);
-    throw refused(`write ${target}`, error);
+    throw error instanceof CulvertError ? error : refused(`write ${target}`, error);
   }
 }
 

@@ -145,6 +145,19 @@ describe('repairs', () => {
     expect(warnings).toEqual(['installation failed, will be tried again']);
   });
 
+  test('without losing what its owner writes meanwhile', async () => {
+    await install({ throttle: new Throttle({ free: 1_000, quickMs: 60_000, firstDelayMs: 1, maxDelayMs: 1 }) });
+    for (let mtu = 1; mtu <= 300; mtu++) {
+      on.write('.next', kindnet.replace('1500', String(mtu)));
+      renameSync(join(on.confDir, '.next'), join(on.confDir, '10-kindnet.conflist'));
+      if (mtu % 10 === 0) await new Promise(setImmediate);
+    }
+    await until(() => {
+      joined('10-kindnet.conflist');
+      expect(on.read('10-kindnet.conflist')).toContain('"mtu": 300');
+    });
+  });
+
   test('nothing after it was closed', async () => {
     const { installs } = await install();
     await installation?.close();
