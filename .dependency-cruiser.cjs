@@ -1,6 +1,6 @@
 /**
- * Dependencies go one way: cli, cni, lab → agent, tunnel, control → enrol, redirect, zds, sources → rpc, kubernetes → state, maps,
- * identity, proto → sys → base.
+ * Dependencies go one way: cli, cni, lab → agent, tunnel, control → enrol, redirect, zds, sources, install → rpc, kubernetes →
+ * state, maps, identity, proto → sys → base.
  * Types may be taken from above (a lower part can fill an interface of its user); values may not.
  */
 const LAYERS = [
@@ -8,7 +8,7 @@ const LAYERS = [
   ['sys'],
   ['state', 'maps', 'identity', 'proto'],
   ['rpc', 'kubernetes'],
-  ['enrol', 'redirect', 'zds', 'sources'],
+  ['enrol', 'redirect', 'zds', 'sources', 'install'],
   ['agent', 'tunnel', 'control'],
   ['cli', 'cni', 'lab'],
 ];
@@ -41,7 +41,7 @@ module.exports = {
       from: { path: '^src/cni/' },
       // api.ts is what plugin and agent say to each other.
       to: {
-        path: '^src/(agent|tunnel|control|rpc|kubernetes|enrol|redirect|zds|maps|sys/native)',
+        path: '^src/(agent|tunnel|control|rpc|kubernetes|enrol|redirect|zds|install|maps|sys/native)',
         pathNot: '^src/agent/api\\.ts$',
         ...values,
       },

@@ -45,6 +45,10 @@ const TABLE = {
   PERMISSION_DENIED: { retryable: false, exit: 1 },
   /** a policy that cannot be expressed at L4, or cannot be read */
   POLICY_INVALID: { retryable: false, exit: 1 },
+  /** a network configuration of the host that cannot be read, or must not be edited */
+  CONFLIST_INVALID: { retryable: false, exit: 1 },
+  /** somebody else wrote it while we did */
+  CONFLIST_CHANGED: { retryable: true, exit: 1 },
 } as const satisfies Record<string, { retryable: boolean; exit: 1 | 2 | 3 }>;
 
 export type ErrorCode = keyof typeof TABLE;

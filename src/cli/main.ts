@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { CulvertError, describe } from '../base/errors.ts';
 import { addCompletion } from './completion.ts';
 import { addDaemons } from './daemons.ts';
+import { addInstall } from './install.ts';
 import { addLab } from './lab.ts';
 import { addMaps } from './maps.ts';
 import type { CliIo } from './output.ts';
@@ -10,6 +11,7 @@ import { addPods } from './pods.ts';
 import { addRedirect } from './redirect.ts';
 import { addStatus } from './status.ts';
 import { addCerts, addConnections } from './tunnel.ts';
+import { addUninstall } from './uninstall.ts';
 import { addVerify } from './verify.ts';
 import { addVersion } from './version.ts';
 
@@ -70,6 +72,8 @@ export function program(cli: Cli): Command {
     addCerts,
     addRedirect,
     addLab,
+    addInstall,
+    addUninstall,
     addDaemons,
     addVersion,
     addCompletion,

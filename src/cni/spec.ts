@@ -1,10 +1,10 @@
 /**
- * The parts of the CNI specification (0.3.1 to 1.1.0) that a chained plugin meets. Written by hand and without a schema library:
+ * The parts of the CNI specification (0.3.0 to 1.1.0) that a chained plugin meets. Written by hand and without a schema library:
  * the plugin is a process per pod, and its start-up time is paid by every pod start of the node.
  */
 
-/** Oldest first; the newest is what VERSION answers when the caller names none. */
-export const supportedVersions = ['0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
+/** Oldest first; the newest is what VERSION answers when the caller names none. 0.3.0, which Weave and AKS use, has 0.3.1's results. */
+export const supportedVersions = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
 export const currentVersion = '1.1.0';
 
 /** Codes 1–99 are the specification's, 100 and up are ours and append-only. */

@@ -261,7 +261,7 @@ describe('VERSION', () => {
   ])('answers with stdin %j', async (stdin, cniVersion) => {
     expect(JSON.parse(await runVerb(context(stdin, { env: { CNI_COMMAND: 'VERSION' } })))).toEqual({
       cniVersion,
-      supportedVersions: ['0.3.1', '0.4.0', '1.0.0', '1.1.0'],
+      supportedVersions: ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'],
     });
   });
 });
