@@ -11,7 +11,7 @@ import { addPod, delPod, find, type Sandboxes } from './cni.ts';
 
 /** ADD is answered within the 10 s that the plugin has, its start on a busy machine included, so that it can pass on what went wrong. */
 const ADD_TIMEOUT_MS = 8500;
-/** How long CHECK waits for the source's first word. */
+/** How long CHECK waits for the source's first word, and for a pod under way to arrive. */
 const CHECK_TIMEOUT_MS = 4000;
 
 export interface CniOptions extends Sandboxes {
@@ -47,6 +47,7 @@ export function cniHandlers(o: CniOptions): CniHandlers {
  * @throws CulvertError POD_UNKNOWN while the source has not said anything; NETNS_GONE, SYSTEM when the netns cannot be read
  */
 async function checkPod({ reconciler, driver, openNetns }: CniOptions, request: CniCheckRequest): Promise<CniCheckResponse> {
+  const end = performance.now() + CHECK_TIMEOUT_MS;
   const started = await reconciler.until(() => (reconciler.started ? true : undefined), CHECK_TIMEOUT_MS);
   if (started === undefined)
     throw new CulvertError(
@@ -55,8 +56,10 @@ async function checkPod({ reconciler, driver, openNetns }: CniOptions, request: 
     );
   const entry = find(reconciler, request);
   if (entry === undefined) return { enrolled: false, reason: 'the source has no such pod', faults: [] };
-  const { decision, pod } = entry;
-  if (!decision.enrolled) return { enrolled: false, reason: decision.reason, faults: [] };
+  const { pod } = entry;
+  // on its way in or out, or being taken up by an agent that has just started: soon it is one or the other
+  await reconciler.until(() => (pod.captured || pod.atRest ? true : undefined), end - performance.now());
+  if (!entry.decision.enrolled) return { enrolled: false, reason: entry.decision.reason, faults: [] };
   const answer = { enrolled: pod.captured, reason: reason(entry) };
   const { uid, namespace, name, netns, flags } = pod.subject;
   if (!pod.captured || netns === undefined) return { ...answer, faults: [`it is not enrolled: ${answer.reason}`] };

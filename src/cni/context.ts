@@ -25,6 +25,6 @@ export interface Deadlines {
  * @param usedMs since the process started
  */
 export function deadlines(usedMs: number): Deadlines {
-  const all = Math.max(1000, 9900 - usedMs);
+  const all = Math.max(1000, Math.floor(9900 - usedMs));
   return { add: all, del: 4000, check: 5000, gc: all, status: 2000 };
 }

@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writ
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { Attachments } from '../../../src/agent/attachments.ts';
 import { addPod, delPod, type Sandboxes } from '../../../src/agent/cni.ts';
 import { cniHandlers, type CniOptions } from '../../../src/agent/cni-handlers.ts';
@@ -174,6 +174,18 @@ describe('plugin requests', () => {
     await expect(check(ask({ netns: '/ns/none' }))).rejects.toMatchObject({ code: 'NETNS_GONE' });
     expect(await check(ask({ podName: 'out', podUid: 'u-out' }))).toMatchObject({ enrolled: false, faults: [] });
     expect(await check(ask({ podName: 'nobody' }))).toMatchObject({ enrolled: false, faults: [] });
+  });
+
+  it('wait, when they check, for a pod that is on its way', async () => {
+    world.tunnel = 'hangs';
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'joining');
+    const checked = handlers().check(ask());
+    await vi.waitFor(() => {
+      expect(world.release).toBeDefined();
+    });
+    world.release?.();
+    expect(await checked).toMatchObject({ enrolled: true, faults: [] });
   });
 
   it('name what keeps a pod out when it is checked', async () => {
