@@ -1,7 +1,8 @@
 /**
  * bundle.ts NAME [--verbose] makes build/NAME, one of culvert and culvert-cni: each is a copy of Node with one bundle of ours
  * inside (a single executable application). The first also carries the addon and the BPF object as assets; the plugin's is the plugin
- * and nothing else, because it starts once per pod. Code cache is on in both: it is why the bundles are CommonJS.
+ * and nothing else, because it starts once per pod, and it exits without taking its V8 down. Code cache is on in both: it is why the
+ * bundles are CommonJS. (A start-up snapshot with node:net in it was slower for the plugin: 1.22 times bare Node against 1.12.)
  */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -25,7 +26,7 @@ const EXECUTABLES: Readonly<Record<string, Executable>> = {
     assets: { 'culvert.node': 'build/addon/culvert.node', 'culvert.bpf.o': 'build/bpf/culvert.bpf.o' },
   },
   'culvert-cni': {
-    entry: `import { runPlugin } from './src/cni/main.ts'; void runPlugin().then((code) => { process.exitCode = code; });`,
+    entry: `import { runPlugin } from './src/cni/main.ts'; void runPlugin().then((code) => process.exit(code));`,
     assets: {},
   },
 };

@@ -8,7 +8,7 @@ import { dirname } from 'node:path';
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { version } from '../base/version.ts';
-import { openNetns } from '../enrol/netns.ts';
+import { openNetns, type OpenNetns } from '../enrol/netns.ts';
 import { Reconciler } from '../enrol/reconciler.ts';
 import { Steps } from '../enrol/steps.ts';
 import type { RedirectDriver } from '../redirect/driver.ts';
@@ -17,15 +17,16 @@ import { createFileSource } from '../sources/file/source.ts';
 import type { MeshSnapshot, Source } from '../sources/source.ts';
 import { cgroup2Mount } from '../sys/cgroup.ts';
 import { bpfObject, native } from '../sys/native.ts';
-import { processes } from '../sys/procfs.ts';
+import { occupiedNetns, processes } from '../sys/procfs.ts';
 import { seqpacketListen } from '../sys/seqpacket.ts';
 import { MAX_PACKET } from '../zds/messages.ts';
 import { ZdsServer } from '../zds/server.ts';
 import { ADMIN_PACKET, adminConnection } from './admin.ts';
-import { podsOf, statusOf, type Known } from './answers.ts';
+import { podsOf, readinessOf, statusOf, type Known } from './answers.ts';
 import { paths, type AdminRequest } from './api.ts';
+import { Attachments } from './attachments.ts';
+import { cniHandlers } from './cni-handlers.ts';
 import { serveCni } from './cni-server.ts';
-import { addPod, delPod } from './cni.ts';
 import type { AgentConfig } from './config.ts';
 import { EnrolmentWriter } from './enrolment-file.ts';
 import { instanceId } from './instance.ts';
@@ -33,9 +34,9 @@ import { ManualRedirect } from './redirect.ts';
 import { TrustedTunnels } from './tunnels.ts';
 import { verifyPods } from './verify.ts';
 
-/** ADD is answered within the plugin's 10 s, so that it can pass on what went wrong. */
-const ADD_TIMEOUT_MS = 9500;
 const TICK_MS = 2000;
+/** How often sandboxes that ended without a word are forgotten. */
+const PRUNE_MS = 60_000;
 
 export interface Agent {
   /** Closes every door; whatever is enrolled goes on working by its pins. */
@@ -100,12 +101,13 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
     leaveDeadlineMs: config.leaveDeadlineMs,
     log: log.child({ part: 'enrol' }),
   });
+  const netnsAt: OpenNetns = (path) => openNetns(path, (fd) => native.netnsCookie(fd));
   const reconciler = new Reconciler({
     node: config.node,
     driver,
     zds,
     steps,
-    openNetns: (path) => openNetns(path, (fd) => native.netnsCookie(fd)),
+    openNetns: netnsAt,
     excludedNamespaces: new Set(config.excludedNamespaces),
     dns: config.dnsCapture,
     log: log.child({ part: 'enrol' }),
@@ -149,11 +151,26 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
     },
   });
 
-  const cni = {
-    add: (r: Parameters<typeof addPod>[1]) => addPod(reconciler, r, ADD_TIMEOUT_MS),
-    del: (r: Parameters<typeof delPod>[1]) => delPod(reconciler, r),
-  };
-  doors.push(await serveCni(paths.cniSocket(config.runDir), cni, log.child({ part: 'cni' })));
+  const cniLog = log.child({ part: 'cni' });
+  const attachments = new Attachments(paths.attachments(config.runDir), cniLog);
+  const pruning = setInterval(() => {
+    attachments.prune();
+  }, PRUNE_MS);
+  doors.push({
+    close: () => {
+      clearInterval(pruning);
+    },
+  });
+  const cni = cniHandlers({
+    reconciler,
+    driver,
+    attachments,
+    openNetns: netnsAt,
+    readiness: () => readinessOf(known),
+    occupied: occupiedNetns,
+    log: cniLog,
+  });
+  doors.push(await serveCni(paths.cniSocket(config.runDir), cni, cniLog));
   log.info({ node: config.node, version, runDir: config.runDir, pinDir: config.pinDir, zds: config.zdsSocket }, 'agent serves');
 }
 

@@ -6,7 +6,7 @@ import type { Reconciler } from '../enrol/reconciler.ts';
 import type { PodCounters, RedirectDriver } from '../redirect/driver.ts';
 import type { Source } from '../sources/source.ts';
 import type { ZdsServer } from '../zds/server.ts';
-import type { AgentStatus, PodStatus } from './api.ts';
+import type { AgentStatus, CniStatusResponse, PodStatus } from './api.ts';
 import type { AgentConfig } from './config.ts';
 
 export const NO_COUNTERS: PodCounters = { outboundRedirected: 0, inboundRedirected: 0, outboundPassed: {}, inboundPassed: {}, dropped: {} };
@@ -35,6 +35,18 @@ export function statusOf(known: Known): AgentStatus {
     pods: { enrolled: count('enrolled'), pending: count('pending'), notEnrolled: count('not-enrolled') },
     source: { kind: source.kind, synced: source.synced() },
   };
+}
+
+/** What STATUS of the plugin asks. Limited: pods are enrolled, and no tunnel is there to take their connections. */
+export function readinessOf(known: Known): CniStatusResponse {
+  const { ready, tunnel, pods } = statusOf(known);
+  if (ready) return { ready, reason: '', limited: false };
+  const noTunnel = tunnel.connections.length === 0;
+  const missing = [
+    ...(known.reconciler.started ? [] : ['the source has not said yet which pods there are']),
+    ...(noTunnel ? ['no tunnel is connected'] : []),
+  ];
+  return { ready, reason: missing.join(', and '), limited: noTunnel && pods.enrolled > 0 };
 }
 
 export function podsOf(known: Known): PodStatus[] {

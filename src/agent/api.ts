@@ -13,6 +13,8 @@ export const paths = {
   /** the built-in tunnel's admin, HTTP over a unix socket: GET /config_dump */
   tunnelAdminSocket: (runDir: string): string => `${runDir}/ztunnel-admin.sock`,
   enrolment: (stateDir: string): string => `${stateDir}/enrolment.json`,
+  /** one file per sandbox that the plugin announced; beside the sockets, because a reboot ends every sandbox */
+  attachments: (runDir: string): string => `${runDir}/attachments`,
 } as const;
 
 export interface AgentStatus {
@@ -73,8 +75,13 @@ export type AdminRequest =
 export type AdminResponse<T = unknown> =
   { ok: true; result: T } | { ok: false; error: { code: string; message: string; retryable: boolean } };
 
-/** POST /v1/add and POST /v1/del on the CNI socket. 200 with CniAddResponse, else JSON {error:{code,message,retryable}}. */
+/**
+ * The CNI socket: POST /v1/add, /v1/del, /v1/check, /v1/gc and /v1/status, a JSON object each. 200 with the answer named below,
+ * else JSON {error:{code,message,retryable}}.
+ */
 export interface CniAddRequest {
+  /** name of the network, the conflist's */
+  network: string;
   containerId: string;
   netns: string;
   ifname: string;
@@ -88,12 +95,37 @@ export interface CniAddResponse {
   enrolled: boolean;
   reason: string;
 }
+/** Runtimes repeat DEL with nothing but the container id: everything else may be "". Answered with {}. */
 export interface CniDelRequest {
   containerId: string;
   netns: string;
+  ifname: string;
   podNamespace: string;
   podName: string;
   podUid: string;
+}
+export type CniCheckRequest = CniAddRequest;
+export interface CniCheckResponse extends CniAddResponse {
+  /** what is not as it should be, one sentence each */
+  faults: string[];
+}
+export interface CniGcRequest {
+  network: string;
+  /** whatever else the agent remembers of this network may go */
+  valid: { containerId: string; ifname: string }[];
+}
+export interface CniGcResponse {
+  /** "namespace/name containerId" of what was let go */
+  reaped: string[];
+  /** the same of those with a process in their netns: they live, whatever the runtime says */
+  kept: string[];
+}
+export interface CniStatusResponse {
+  ready: boolean;
+  /** why not; "" when ready */
+  reason: string;
+  /** enrolled pods have no tunnel now: their traffic is refused */
+  limited: boolean;
 }
 
 /** enrolment.json: what the plugin decides by while the agent is away (design §4). */
@@ -113,4 +145,6 @@ export interface PluginConfig {
   runDir: string;
   stateDir: string;
   onAgentDown: 'closed' | 'known' | 'open';
+  /** what STATUS answers: always yes, or whether agent and tunnel are ready. A no makes the whole node NotReady. */
+  statusPolicy: 'node-ready' | 'agent-ready';
 }

@@ -5,21 +5,56 @@ import { dirname } from 'node:path';
 import { z } from 'zod';
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import type { CniAddRequest, CniAddResponse, CniDelRequest } from './api.ts';
+import type {
+  CniAddRequest,
+  CniAddResponse,
+  CniCheckRequest,
+  CniCheckResponse,
+  CniDelRequest,
+  CniGcRequest,
+  CniGcResponse,
+  CniStatusResponse,
+} from './api.ts';
 
 export interface CniHandlers {
   add(request: CniAddRequest): Promise<CniAddResponse>;
   del(request: CniDelRequest): Promise<void>;
+  check(request: CniCheckRequest): Promise<CniCheckResponse>;
+  gc(request: CniGcRequest): Promise<CniGcResponse>;
+  status(): CniStatusResponse;
 }
 
-const MAX_BODY = 64 * 1024;
+/** A list of valid attachments of 10,000 pods fits, and stdin of the plugin is limited to the same. */
+const MAX_BODY = 1 << 20;
 const name = z.string().min(1).max(253);
-const delSchema = z.object({ containerId: z.string(), netns: z.string(), podNamespace: name, podName: name, podUid: z.string() });
-const addSchema = delSchema.extend({
-  netns: z.string().startsWith('/'),
-  ifname: z.string().min(1),
-  ips: z.array(z.union([z.ipv4(), z.ipv6()])),
+/** The file that remembers it is called by it. */
+const containerId = z
+  .string()
+  .max(200)
+  .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, 'is not a container id');
+const ifname = z
+  .string()
+  .max(15)
+  .regex(/^[^/:\s]+$/, 'is not an interface name');
+const delSchema = z.object({
+  containerId: z.string(),
+  netns: z.string(),
+  ifname: z.string(),
+  podNamespace: z.string(),
+  podName: z.string(),
+  podUid: z.string(),
 });
+const addSchema = z.object({
+  network: name,
+  containerId,
+  netns: z.string().startsWith('/'),
+  ifname,
+  podNamespace: name,
+  podName: name,
+  podUid: z.string(),
+  ips: z.array(z.union([z.ipv4(), z.ipv6()])).max(256),
+});
+const gcSchema = z.object({ network: name, valid: z.array(z.object({ containerId: z.string(), ifname: z.string() })) });
 
 /** Listening when it resolves. */
 export async function serveCni(path: string, handlers: CniHandlers, log: Logger): Promise<{ close(): Promise<void> }> {
@@ -56,12 +91,22 @@ export async function serveCni(path: string, handlers: CniHandlers, log: Logger)
 
 async function answer(request: IncomingMessage, handlers: CniHandlers): Promise<object> {
   if (request.method !== 'POST') throw new HttpFault(405, `method ${request.method ?? ''} is not POST`);
-  if (request.url === '/v1/add') return handlers.add(parse(addSchema, await body(request)));
-  if (request.url === '/v1/del') {
-    await handlers.del(parse(delSchema, await body(request)));
-    return {};
+  const text = await body(request);
+  const { url = '' } = request;
+  switch (url) {
+    case '/v1/add':
+      return handlers.add(parse(addSchema, text));
+    case '/v1/del':
+      await handlers.del(parse(delSchema, text));
+      return {};
+    case '/v1/check':
+      return handlers.check(parse(addSchema, text));
+    case '/v1/gc':
+      return handlers.gc(parse(gcSchema, text));
+    case '/v1/status':
+      return handlers.status();
   }
-  throw new HttpFault(404, `there is no ${request.url ?? ''}`);
+  throw new HttpFault(404, `there is no ${url}`);
 }
 
 async function body(request: IncomingMessage): Promise<string> {

@@ -1,8 +1,18 @@
-/** What the plugin asks: a pod's sandbox is there, or is gone. */
+/** What the plugin says: a pod's sandbox is there, or is gone. */
 import { CulvertError } from '../base/errors.ts';
+import type { OpenNetns } from '../enrol/netns.ts';
 import type { Reconciler } from '../enrol/reconciler.ts';
 import type { Entry } from '../enrol/registry.ts';
+import { holderOf } from '../enrol/sandbox.ts';
 import type { CniAddRequest, CniAddResponse, CniDelRequest } from './api.ts';
+import type { Attachments } from './attachments.ts';
+
+/** What it takes to know which pod a sandbox belongs to. */
+export interface Sandboxes {
+  reconciler: Reconciler;
+  attachments: Attachments;
+  openNetns: OpenNetns;
+}
 
 /** Static pods: the kubelet's own uid, which the API server's record of them carries here. */
 const CONFIG_HASH = 'kubernetes.io/config.hash';
@@ -40,23 +50,29 @@ export async function addPod(reconciler: Reconciler, request: CniAddRequest, tim
   );
 }
 
-/** Always succeeds: a sandbox that is not ours, or a DEL that comes late or twice, leaves everything as it is. */
-export async function delPod(reconciler: Reconciler, request: CniDelRequest): Promise<void> {
-  const entry = find(reconciler, request);
-  if (entry === undefined || entry.pod.state === 'out') return;
-  const { netns } = entry.pod.subject;
-  if (netns === undefined) return;
-  const named =
-    request.netns === '' || request.netns === netns.path || request.netns === entry.alias || request.netns === entry.sandbox?.netns;
-  if (!named) return; // of a sandbox before this one
+/**
+ * Always succeeds, and works from the container id alone. A sandbox that is not ours, a DEL that comes late or twice, and one without
+ * netns whose ADD nobody remembers leave everything as it is: the pod may have another sandbox by now.
+ */
+export async function delPod({ reconciler, attachments, openNetns }: Sandboxes, request: CniDelRequest): Promise<void> {
+  const known = attachments.of(request.containerId, request.ifname);
+  for (const attachment of known) attachments.forget(attachment);
+  const [first] = known;
+  const netns = first?.netns ?? request.netns;
+  if (netns === '' || attachments.inNetns(netns).length > 0) return; // nothing to go by; or another container has it now
+  const entry = holderOf(reconciler.registry.all(), netns, openNetns);
+  if (entry === undefined || entry.pod.state === 'out' || !isPod(entry, first?.podUid ?? request.podUid)) return;
   reconciler.sandbox(entry, undefined);
   await reconciler.until(() => (entry.pod.state === 'out' ? true : undefined), DEL_WAIT_MS);
 }
 
 /** By name, and it must be the same pod: of a StatefulSet's pod the source may still have the one before. */
-function find(reconciler: Reconciler, request: { podNamespace: string; podName: string; podUid: string }): Entry | undefined {
+export function find(reconciler: Reconciler, request: { podNamespace: string; podName: string; podUid: string }): Entry | undefined {
   const entry = reconciler.registry.named(request.podNamespace, request.podName);
-  const { podUid } = request;
-  if (entry?.record === undefined || podUid === '') return entry;
-  return entry.record.uid === podUid || entry.record.annotations[CONFIG_HASH] === podUid ? entry : undefined;
+  return entry !== undefined && isPod(entry, request.podUid) ? entry : undefined;
+}
+
+/** @param uid as the runtime says it; "" when it does not */
+function isPod({ record }: Entry, uid: string): boolean {
+  return record === undefined || uid === '' || record.uid === uid || record.annotations[CONFIG_HASH] === uid;
 }

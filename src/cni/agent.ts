@@ -1,6 +1,19 @@
-/** The plugin's one question to the agent: HTTP over the agent's unix socket, within a deadline. */
-import type { ClientRequest, IncomingMessage } from 'node:http';
-import { paths, type CniAddRequest, type CniAddResponse, type CniDelRequest } from '../agent/api.ts';
+/**
+ * The plugin's questions to the agent: one HTTP request over the agent's unix socket, within a deadline. Spoken by hand over
+ * node:net, because loading Node's HTTP client takes longer than all the rest of a run; and in HTTP/1.0, where the answer is plain
+ * text that ends with the connection.
+ */
+import {
+  paths,
+  type CniAddRequest,
+  type CniAddResponse,
+  type CniCheckRequest,
+  type CniCheckResponse,
+  type CniDelRequest,
+  type CniGcRequest,
+  type CniGcResponse,
+  type CniStatusResponse,
+} from '../agent/api.ts';
 import { isRecord } from './spec.ts';
 
 /** No answer: nobody listens, the connection broke or the deadline passed. The enrolment snapshot decides then. */
@@ -18,74 +31,104 @@ export class AgentRefused extends Error {
   }
 }
 
-/** @throws AgentAway, AgentRefused */
+/** @throws AgentAway, AgentRefused, as all of these */
 export async function askAdd(runDir: string, request: CniAddRequest, deadlineMs: number): Promise<CniAddResponse> {
   const answer = await post(runDir, '/v1/add', request, deadlineMs);
-  if (typeof answer['enrolled'] !== 'boolean') throw new AgentAway('the answer of the agent is not what this plugin understands');
-  return { enrolled: answer['enrolled'], reason: typeof answer['reason'] === 'string' ? answer['reason'] : '' };
+  return { enrolled: flag(answer['enrolled']), reason: textOf(answer['reason']) };
 }
 
-/** @throws AgentAway, AgentRefused */
 export async function tellDel(runDir: string, request: CniDelRequest, deadlineMs: number): Promise<void> {
   await post(runDir, '/v1/del', request, deadlineMs);
 }
 
-async function post(runDir: string, path: string, body: unknown, deadlineMs: number): Promise<Record<string, unknown>> {
-  const { request } = await import('node:http');
-  const socketPath = paths.cniSocket(runDir);
-  const payload = JSON.stringify(body);
-  return new Promise((resolve, reject) => {
-    const away = (cause: string): void => {
-      reject(new AgentAway(`${socketPath}: ${cause}`));
-    };
-    const outgoing: ClientRequest = request(
-      {
-        socketPath,
-        path,
-        method: 'POST',
-        agent: false,
-        headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) },
-      },
-      (response) => {
-        collect(response).then(
-          (text) => {
-            settle(response.statusCode ?? 0, text, resolve, reject);
-          },
-          (error: unknown) => {
-            away(String(error));
-          },
-        );
-      },
-    );
-    const deadline = setTimeout(() => {
-      outgoing.destroy(new Error(`no answer within ${deadlineMs} ms`));
-      away(`no answer within ${deadlineMs} ms`);
-    }, deadlineMs);
-    outgoing.on('error', (error) => {
-      away(error.message);
-    });
-    outgoing.on('close', () => {
-      clearTimeout(deadline);
-    });
-    outgoing.end(payload);
-  });
+export async function askCheck(runDir: string, request: CniCheckRequest, deadlineMs: number): Promise<CniCheckResponse> {
+  const answer = await post(runDir, '/v1/check', request, deadlineMs);
+  return { enrolled: flag(answer['enrolled']), reason: textOf(answer['reason']), faults: list(answer['faults']) };
 }
 
-function settle(status: number, text: string, resolve: (value: Record<string, unknown>) => void, reject: (error: Error) => void): void {
+export async function askGc(runDir: string, request: CniGcRequest, deadlineMs: number): Promise<CniGcResponse> {
+  const answer = await post(runDir, '/v1/gc', request, deadlineMs);
+  return { reaped: list(answer['reaped']), kept: list(answer['kept']) };
+}
+
+export async function askStatus(runDir: string, deadlineMs: number): Promise<CniStatusResponse> {
+  const answer = await post(runDir, '/v1/status', {}, deadlineMs);
+  return { ready: flag(answer['ready']), reason: textOf(answer['reason']), limited: answer['limited'] === true };
+}
+
+function flag(value: unknown): boolean {
+  if (typeof value === 'boolean') return value;
+  throw notUnderstood();
+}
+
+function list(value: unknown): string[] {
+  if (Array.isArray(value)) return value.map(String);
+  throw notUnderstood();
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
+}
+
+function notUnderstood(): AgentAway {
+  return new AgentAway('the answer of the agent is not what this plugin understands');
+}
+
+/** No agent says more: this bounds what a stranger on the socket can make us keep. */
+const MAX_ANSWER = 4 << 20;
+
+async function post(runDir: string, path: string, body: unknown, deadlineMs: number): Promise<Record<string, unknown>> {
+  const { connect } = await import('node:net');
+  const socketPath = paths.cniSocket(runDir);
+  const payload = JSON.stringify(body);
+  const head = `POST ${path} HTTP/1.0\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(payload)}\r\n\r\n`;
+  const text = await new Promise<string>((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const socket = connect(socketPath);
+    const end = (settle: () => void): void => {
+      clearTimeout(deadline);
+      settle();
+      socket.destroy();
+    };
+    const away = (cause: string): void => {
+      end(() => {
+        reject(new AgentAway(`${socketPath}: ${cause}`));
+      });
+    };
+    const deadline = setTimeout(() => {
+      away(`no answer within ${deadlineMs} ms`);
+    }, deadlineMs);
+    socket.on('error', (error) => {
+      away(error.message);
+    });
+    socket.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      size += chunk.length;
+      if (size > MAX_ANSWER) away('the answer does not end');
+    });
+    socket.on('end', () => {
+      end(() => {
+        resolve(Buffer.concat(chunks).toString('utf8'));
+      });
+    });
+    socket.write(head + payload);
+  });
+  return settled(text);
+}
+
+function settled(text: string): Record<string, unknown> {
+  const status = /^HTTP\/1\.[01] (\d{3})/.exec(text)?.[1];
+  const bodyAt = text.indexOf('\r\n\r\n');
+  if (status === undefined || bodyAt < 0) throw notUnderstood();
   let answer: unknown;
   try {
-    answer = JSON.parse(text);
+    answer = JSON.parse(text.slice(bodyAt + 4));
   } catch {
     answer = undefined;
   }
+  if (status === '200' && isRecord(answer)) return answer;
   const fault = isRecord(answer) && isRecord(answer['error']) ? answer['error'] : undefined;
-  if (status === 200 && isRecord(answer)) resolve(answer);
-  else if (fault === undefined) reject(new AgentAway(`the agent answered HTTP ${status} without a reason`));
-  else reject(new AgentRefused(String(fault['code']), String(fault['message']), fault['retryable'] === true));
-}
-
-async function collect(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString('utf8');
+  if (fault === undefined) throw new AgentAway(`the agent answered HTTP ${status} without a reason`);
+  throw new AgentRefused(String(fault['code']), String(fault['message']), fault['retryable'] === true);
 }

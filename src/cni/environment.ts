@@ -5,8 +5,8 @@ type Environment = Record<string, string | undefined>;
 
 const CONTAINER_ID = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 
-/** @throws CniError code 4 */
-export function readAddEnvironment(env: Environment): CniEnvironment {
+/** Of ADD and CHECK, which must have everything. @throws CniError code 4 */
+export function readEnvironment(env: Environment): CniEnvironment {
   const containerId = required(env, 'CNI_CONTAINERID');
   if (!CONTAINER_ID.test(containerId)) throw invalid('CNI_CONTAINERID', `"${containerId}" is not a container id`);
   const netns = required(env, 'CNI_NETNS');

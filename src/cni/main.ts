@@ -1,64 +1,69 @@
-/** culvert-cni: the plugin process. One verb per run; the answer or the error object goes to stdout, remarks to stderr. */
-import { fstatSync, readFileSync, readSync, writeSync } from 'node:fs';
-import { isatty } from 'node:tty';
-import { CniError, cniCode, currentVersion, supportedVersions } from './spec.ts';
-import { defaultDeadlines, runVerb } from './verbs.ts';
+/**
+ * culvert-cni: the plugin process. One verb per run; the answer or the error object goes to stdout, remarks to stderr. Standard
+ * streams are read and written by their numbers: Node's stream classes would take longer to load than everything else here.
+ */
+import { existsSync, fstatSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { deadlines } from './context.ts';
+import { CniError, cniCode } from './spec.ts';
+import { respond } from './verbs.ts';
 
 const MAX_STDIN = 1 << 20;
+const CHUNK = 64 * 1024;
 
 /** Runs the verb of CNI_COMMAND. @returns the exit code */
 export async function runPlugin(): Promise<number> {
-  let stdin: string | undefined;
-  const readStdin = (): string => (stdin ??= readAll());
-  try {
-    const answer = await runVerb({
-      env: process.env,
-      stdin: readStdin,
-      readFile: (path) => readFileSync(path, 'utf8'),
-      note: (line) => {
-        process.stderr.write(`culvert-cni: ${line}\n`);
-      },
-      deadlines: defaultDeadlines,
-    });
-    write(answer);
-    return 0;
-  } catch (error) {
-    const known =
-      error instanceof CniError ? error : new CniError(cniCode.internal, `run ${process.env['CNI_COMMAND'] ?? 'plugin'}: ${String(error)}`);
-    write(
-      JSON.stringify({
-        cniVersion: versionOf(stdin),
-        code: known.code,
-        msg: known.message,
-        ...(known.details === '' ? {} : { details: known.details }),
-      }),
-    );
-    return 1;
-  }
+  const { text, exitCode } = await respond({
+    env: process.env,
+    stdin: once(readAll),
+    readFile: (path) => readFileSync(path, 'utf8'),
+    exists: existsSync,
+    note: (line) => {
+      write(2, `culvert-cni: ${line}\n`);
+    },
+    deadlines: deadlines(process.uptime() * 1000),
+  });
+  if (text !== '') write(1, `${text}\n`);
+  return exitCode;
 }
 
-/** The error object speaks the caller's version where that is known. */
-function versionOf(stdin: string | undefined): string {
-  try {
-    const { cniVersion } = JSON.parse(stdin ?? '') as { cniVersion?: unknown };
-    return supportedVersions.find((version) => version === cniVersion) ?? currentVersion;
-  } catch {
-    return currentVersion;
-  }
+/** Stdin can be read once: who asks again gets what came, or failed, the first time. */
+function once(read: () => string): () => string {
+  let result: { text: string } | { error: unknown } | undefined;
+  return () => {
+    if (result === undefined) {
+      try {
+        result = { text: read() };
+      } catch (error) {
+        result = { error };
+      }
+    }
+    if ('error' in result) throw result.error;
+    return result.text;
+  };
 }
 
-/** Stdin to its end. Read synchronously: the stream classes would cost more start-up time than everything else here. */
+/** Stdin to its end. A terminal, as any device, has nothing for us. */
 function readAll(): string {
-  if (isatty(0)) return '';
+  if (isDevice()) return '';
   const chunks: Buffer[] = [];
-  let length = 0;
-  for (;;) {
-    const chunk = Buffer.allocUnsafe(fstatSync(0).isFile() ? MAX_STDIN : 65_536);
+  for (let length = 0; ;) {
+    const chunk = Buffer.allocUnsafe(CHUNK);
     const count = readChunk(chunk);
     if (count === 0) return Buffer.concat(chunks).toString('utf8');
     chunks.push(chunk.subarray(0, count));
     length += count;
-    if (length > MAX_STDIN) throw new CniError(cniCode.decodeFailure, 'decode stdin: it is larger than 1 MiB');
+    if (length > MAX_STDIN) {
+      throw new CniError(cniCode.decodeFailure, 'decode stdin: it is larger than 1 MiB', 'shorten the network configuration or prevResult');
+    }
+  }
+}
+
+/** Also true where the runtime left stdin closed. */
+function isDevice(): boolean {
+  try {
+    return fstatSync(0).isCharacterDevice();
+  } catch {
+    return true;
   }
 }
 
@@ -71,13 +76,24 @@ function readChunk(chunk: Buffer): number {
       const code = (error as NodeJS.ErrnoException).code;
       if (code === 'EOF') return 0;
       if (code !== 'EAGAIN') throw new CniError(cniCode.ioFailure, `read stdin: ${String(error)}`);
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+      pause();
     }
   }
 }
 
-function write(text: string): void {
-  if (text === '') return;
-  const bytes = Buffer.from(`${text}\n`);
-  for (let at = 0; at < bytes.length;) at += writeSync(1, bytes, at);
+/** Somebody who stopped reading (EPIPE) does not want the rest. */
+function write(fd: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length;) {
+    try {
+      at += writeSync(fd, bytes, at);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return;
+      pause();
+    }
+  }
+}
+
+function pause(): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
 }

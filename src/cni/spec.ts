@@ -7,19 +7,29 @@
 export const supportedVersions = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'] as const;
 export const currentVersion = '1.1.0';
 
-/** Codes 1–99 are the specification's, 100 and up are ours and append-only. */
+/** Codes 1–99 are the specification's, 100 and up are ours and append-only (102 was "enrol failed", which is 11 now). */
 export const cniCode = {
   incompatibleVersion: 1,
+  /** the configuration asks for something that this plugin does not do; the message holds key and value */
+  unsupportedField: 2,
+  /** the container is not there: the runtime need not clean up */
+  unknownContainer: 3,
   invalidEnvironment: 4,
   ioFailure: 5,
   decodeFailure: 6,
   invalidConfig: 7,
+  /** a passing condition: no tunnel yet, a source slower than the runtime; the runtime tries again */
+  tryAgainLater: 11,
+  /** STATUS: no ADD would succeed now */
+  notAvailable: 50,
+  /** STATUS: the same, and pods that run are cut off, too */
+  limitedConnectivity: 51,
   /** the agent does not answer and the pod must not start unprotected */
   agentAway: 100,
   /** the agent answered no, and doing the same again will not help */
   agentRefused: 101,
-  /** the agent could not enrol the pod now; the runtime retries */
-  enrolFailed: 102,
+  /** CHECK: the pod's datapath is not as it should be */
+  checkFailed: 103,
   /** a fault of the plugin itself */
   internal: 199,
 } as const;
@@ -42,6 +52,12 @@ export class CniError extends Error {
 export interface PrevResult {
   cniVersion?: string;
   ips?: { address: string }[];
+}
+
+/** One interface of one container, as GC names those that are still in use. */
+export interface ValidAttachment {
+  containerId: string;
+  ifname: string;
 }
 
 /** `CNI_ARGS` pairs of a Kubernetes runtime; undefined when the sandbox is not a Kubernetes pod. */

@@ -52,6 +52,21 @@ export function found(entry: Entry, open: OpenNetns): boolean {
   }
 }
 
+/** The pod that holds the netns at this path: by a path it is known under, else by its cookie. */
+export function holderOf(entries: Entry[], path: string, open: OpenNetns): Entry | undefined {
+  const known = entries.find(
+    ({ pod, alias, sandbox }) => pod.subject.netns !== undefined && [pod.subject.netns.path, alias, sandbox?.netns].includes(path),
+  );
+  if (known !== undefined) return known;
+  try {
+    const netns = open(path);
+    netns.close();
+    return entries.find(({ pod }) => pod.subject.netns?.cookie === netns.cookie);
+  } catch {
+    return undefined; // nothing there any more
+  }
+}
+
 export function release(entry: Entry): void {
   entry.pod.subject.netns?.close();
   entry.pod.subject.netns = undefined;

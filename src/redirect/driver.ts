@@ -77,6 +77,12 @@ export interface RedirectDriver {
   snapshot(): EnrolledNetns[];
   /** Re-checks one netns after a restart: links, rules, routes, sysctls, addresses; repairs what is missing, touches nothing live. */
   reconcile(pod: PodTarget): Promise<EnrolledNetns>;
+  /**
+   * Reads, changes nothing: what of this netns' datapath is not as it should be while its pod is enrolled (state, link, maps,
+   * rules, routes, sysctls, listeners), one sentence each. Empty: all is well.
+   * @param addresses that the netns must have, as the plugin was told
+   */
+  faults(pod: PodTarget, addresses: readonly string[]): string[];
   /** Takes living tunnel listeners of this netns, found in process `pid`, into `listeners` (pidfd_getfd). @returns how many */
   adoptListeners(cookie: bigint, pid: number): number;
   /** Number of new 15008 connections handed over so far: the drain's grace waits for it to stand still. */

@@ -1,6 +1,7 @@
 /** What /proc says of other processes. */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { isSystem } from '../base/errors.ts';
+import { missingCapabilities } from './kernel.ts';
 import { attempt } from './system.ts';
 
 /**
@@ -33,6 +34,36 @@ export function processes(proc = '/proc'): number[] {
   return attempt('list processes', () => readdirSync(proc))
     .map(Number)
     .filter((pid) => pid > 0);
+}
+
+/** Names a namespace as long as it lives. Undefined when nothing is at this path. */
+export function namespaceId(path: string): string | undefined {
+  try {
+    const { dev, ino } = statSync(path, { bigint: true });
+    return `${dev}:${ino}`;
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * The network namespaces that a process is in. With ptrace access, what still cannot be looked at belongs to a user namespace above
+ * ours, where none of our pods can be.
+ * @throws CulvertError SYSTEM: EACCES without ptrace access
+ */
+export function occupiedNetns(proc = '/proc'): Set<string> {
+  const traces = missingCapabilities(['SYS_PTRACE']).length === 0;
+  const ids = new Set<string>();
+  for (const pid of processes(proc)) {
+    try {
+      const id = attempt(`read network namespace of process ${pid}`, () => namespaceId(`${proc}/${pid}/ns/net`));
+      if (id !== undefined) ids.add(id);
+    } catch (error) {
+      if (!traces || !isSystem(error, 'EACCES')) throw error;
+    }
+  }
+  return ids;
 }
 
 export interface SocketFd {

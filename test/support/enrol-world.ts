@@ -35,8 +35,23 @@ export class World {
     this.start();
   }
 
+  readonly openNetns = (path: string): Netns => {
+    const cookie = this.netns.get(path);
+    if (cookie === undefined) throw new CulvertError('NETNS_GONE', `open ${path}`);
+    this.open.add(cookie);
+    return {
+      path,
+      fd: cookie,
+      cookie: BigInt(cookie),
+      gone: () => this.netns.get(path) !== cookie,
+      close: () => {
+        this.open.delete(cookie);
+      },
+    };
+  };
+
   start(): void {
-    const { driver } = this;
+    const { driver, openNetns } = this;
     const zds = {
       connections: () => [],
       open: () => {
@@ -76,20 +91,6 @@ export class World {
       if (value === undefined) this.annotations.delete(pod.uid);
       else this.annotations.set(pod.uid, value);
       expect(key).toBe(REDIRECTION_ANNOTATION);
-    };
-    const openNetns = (path: string): Netns => {
-      const cookie = this.netns.get(path);
-      if (cookie === undefined) throw new CulvertError('NETNS_GONE', `open ${path}`);
-      this.open.add(cookie);
-      return {
-        path,
-        fd: cookie,
-        cookie: BigInt(cookie),
-        gone: () => this.netns.get(path) !== cookie,
-        close: () => {
-          this.open.delete(cookie);
-        },
-      };
     };
     const steps = new Steps({
       driver,

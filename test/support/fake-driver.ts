@@ -54,6 +54,12 @@ export class FakeDriver implements RedirectDriver {
     await Promise.resolve();
     return { ...this.#get(this.#cookieOf(pod.netnsFd)) };
   }
+  /** what is wrong, by cookie */
+  readonly wrong = new Map<bigint, string[]>();
+  faults(pod: PodTarget, addresses: readonly string[]): string[] {
+    this.#call('faults', `${pod.name} ${addresses.join()}`);
+    return this.wrong.get(this.#cookieOf(pod.netnsFd)) ?? [];
+  }
   adoptListeners(cookie: bigint, pid: number): number {
     this.#call('adoptListeners', `${this.#get(cookie).name} ${pid}`);
     if (this.adoptable > 0) this.listening.set(cookie, [15001]);

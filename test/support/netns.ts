@@ -161,6 +161,11 @@ export class TestNode {
     return { name, netnsName, netns: `/var/run/netns/${netnsName}`, ip4: `10.77.${n >> 8}.${n & 255}`, ip6: `fd77::${v6}` };
   }
 
+  /** @param path below /proc/sys */
+  async sysctl(pod: TestPod, path: string, value: string): Promise<void> {
+    await run('ip', ['netns', 'exec', pod.netnsName, 'sh', '-c', `echo ${value} > /proc/sys/${path}`]);
+  }
+
   /** Deletes a pod's netns as a runtime does: the name goes, the kernel frees it when nobody holds it. */
   async deletePod(pod: TestPod): Promise<void> {
     await run('ip', ['netns', 'del', pod.netnsName]);

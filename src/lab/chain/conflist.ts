@@ -13,7 +13,7 @@ export interface Conflist {
 /** @param index of the node, from 1 */
 export function conflistFor(node: NodePaths, index: number): Conflist {
   const addresses = nodeAddresses(index);
-  const culvert: PluginConfig = { runDir: node.runDir, stateDir: node.stateDir, onAgentDown: 'known' };
+  const culvert: Omit<PluginConfig, 'statusPolicy'> = { runDir: node.runDir, stateDir: node.stateDir, onAgentDown: 'known' };
   return {
     cniVersion: '1.0.0',
     name: 'culvert-lab',

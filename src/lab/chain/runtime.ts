@@ -1,6 +1,7 @@
 /**
  * The part of a container runtime that calls CNI plugins, by libcni's rules: ADD in order with the last result as prevResult,
- * DEL backwards with the cached result, one JSON document on stdin, CNI_* in the environment.
+ * DEL backwards with the cached result, CHECK in order with it, GC with what is in use; one JSON document on stdin, CNI_* in the
+ * environment.
  */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -59,10 +60,25 @@ export async function delNetwork(chain: ChainEnvironment, sandbox: Sandbox): Pro
   rmSync(cacheFile(chain, sandbox), { force: true });
 }
 
+/** @throws PluginFailed of the first plugin that finds something wrong */
+export async function checkNetwork(chain: ChainEnvironment, sandbox: Sandbox): Promise<void> {
+  const cached = readCache(chain, sandbox);
+  for (const entry of chain.conflist.plugins) await invoke(chain, sandbox, 'CHECK', entry, cached);
+}
+
+/** Of a conflist of 1.1.0. @param valid sandboxes that still exist @throws PluginFailed of the first plugin that could not */
+export async function collectGarbage(chain: ChainEnvironment, valid: Sandbox[]): Promise<void> {
+  const list = valid.map(({ containerId, ifname }) => ({ containerID: containerId, ifname }));
+  const nobody: Sandbox = { containerId: '', netns: '', ifname: '', args: {} };
+  // both names: the specification's first draft had the second
+  for (const entry of chain.conflist.plugins)
+    await invoke(chain, nobody, 'GC', { ...entry, 'cni.dev/valid-attachments': list, 'cni.dev/attachments': list }, undefined);
+}
+
 async function invoke(
   chain: ChainEnvironment,
   sandbox: Sandbox,
-  verb: 'ADD' | 'DEL',
+  verb: 'ADD' | 'DEL' | 'CHECK' | 'GC',
   entry: Conflist['plugins'][number],
   prevResult: unknown,
 ): Promise<unknown> {

@@ -7,6 +7,7 @@ import { Netns } from '../../sys/netns.ts';
 import type { DatapathEvent, EnrolledNetns, PodCounters, PodTarget, RedirectDriver } from '../driver.ts';
 import { openEvents, type EventStream } from './events.ts';
 import type { Installed } from './install.ts';
+import { faultsOf } from './faults.ts';
 import { joinNetns, type Datapath } from './join.ts';
 import { capturedConnections, leaveNetns } from './leave.ts';
 import { adoptListeners, listenersOf } from './listeners.ts';
@@ -67,6 +68,11 @@ export class EbpfDriver implements RedirectDriver {
   /** As prepare, which also takes up a netns that is there and repairs it; a netns that the kernel does not know is prepared. */
   async reconcile(pod: PodTarget): Promise<EnrolledNetns> {
     return this.prepare(pod);
+  }
+
+  faults(pod: PodTarget, addresses: readonly string[]): string[] {
+    const cookie = this.#cookieOf(pod);
+    return faultsOf(this.#path, cookie, pod, this.#watches.get(cookie)?.written.own ?? this.#unwatched.get(cookie)?.own, addresses);
   }
 
   activate(cookie: bigint): void {

@@ -98,6 +98,6 @@ function without(from: ReadonlySet<string>, others: ReadonlySet<string>): string
 }
 
 /** The text that reading the map back gives. */
-function canonical(address: string): string {
+export function canonical(address: string): string {
   return formatAddress(parseAddress(address));
 }

@@ -161,7 +161,8 @@ export class AgentScene {
 
   cni(verb: 'add' | 'del', pod: TestPod): Promise<{ status: number; body: Record<string, unknown> }> {
     const body = {
-      containerId: 'c',
+      network: 'k8s',
+      containerId: `c-${pod.name}`,
       netns: pod.netns,
       ifname: 'eth0',
       podNamespace: 'shop',

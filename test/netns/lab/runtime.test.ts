@@ -2,7 +2,14 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { addNetwork, delNetwork, PluginFailed, type ChainEnvironment } from '../../../src/lab/chain/runtime.ts';
+import {
+  addNetwork,
+  checkNetwork,
+  collectGarbage,
+  delNetwork,
+  PluginFailed,
+  type ChainEnvironment,
+} from '../../../src/lab/chain/runtime.ts';
 
 describe('runtime of the chain', () => {
   const script = (name: string, body: string): string =>
@@ -30,22 +37,32 @@ describe('runtime of the chain', () => {
 
   test('ADD hands each result on, DEL goes backwards with the last one', async () => {
     await inDir(async (dir) => {
-      const first = `[ $CNI_COMMAND = DEL ] || echo '{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.2/24"}],"from":"first"}'`;
-      const env = chain(dir, { first, second: `[ $CNI_COMMAND = DEL ] || echo '{"cniVersion":"1.0.0","ips":[],"from":"second"}'` });
+      const first = `[ $CNI_COMMAND != ADD ] || echo '{"cniVersion":"1.0.0","ips":[{"address":"10.0.0.2/24"}],"from":"first"}'`;
+      const env = chain(dir, { first, second: `[ $CNI_COMMAND != ADD ] || echo '{"cniVersion":"1.0.0","ips":[],"from":"second"}'` });
       expect(await addNetwork(env, sandbox)).toEqual({ cniVersion: '1.0.0', ips: [], from: 'second' });
+      await checkNetwork(env, sandbox);
       await delNetwork(env, sandbox);
+      await collectGarbage(env, [sandbox]);
       const log = readFileSync(join(dir, 'log'), 'utf8').trim().split('\n');
       expect(log.map((line) => line.split(' ').slice(0, 4).join(' '))).toEqual([
         'first ADD eth0 K8S_POD_NAME=a',
         'second ADD eth0 K8S_POD_NAME=a',
+        'first CHECK eth0 K8S_POD_NAME=a',
+        'second CHECK eth0 K8S_POD_NAME=a',
         'second DEL eth0 K8S_POD_NAME=a',
         'first DEL eth0 K8S_POD_NAME=a',
+        expect.stringMatching(/^first GC /),
+        expect.stringMatching(/^second GC /),
       ]);
       const stdin = log.map((line) => JSON.parse(line.slice(line.indexOf('{'))) as Record<string, unknown>);
       expect(stdin[0]).toEqual({ type: 'first', own: 'first', name: 'net', cniVersion: '1.0.0' });
       expect(stdin[1]).toMatchObject({ type: 'second', prevResult: { from: 'first' } });
-      expect(stdin[2]).toMatchObject({ prevResult: { from: 'second' } });
-      expect(stdin[3]).toMatchObject({ prevResult: { from: 'second' } });
+      for (const each of stdin.slice(2, 6)) expect(each).toMatchObject({ prevResult: { from: 'second' } });
+      const valid = [{ containerID: 'c1', ifname: 'eth0' }];
+      expect(stdin[6]).toEqual({
+        ...{ type: 'first', own: 'first', name: 'net', cniVersion: '1.0.0' },
+        ...{ 'cni.dev/valid-attachments': valid, 'cni.dev/attachments': valid },
+      });
     });
   });
 

@@ -22,6 +22,7 @@ afterEach(async () => {
 
 describe('plugin door', () => {
   const add = {
+    network: 'k8s',
     containerId: 'c',
     netns: '/ns',
     ifname: 'eth0',
@@ -51,6 +52,9 @@ describe('plugin door', () => {
         {
           add: () => Promise.resolve({ enrolled: true, reason: 'label' }),
           del: () => Promise.resolve(),
+          check: () => Promise.resolve({ enrolled: true, reason: 'label', faults: ['no link'] }),
+          gc: ({ valid }) => Promise.resolve({ reaped: valid.map(({ ifname }) => ifname), kept: [] }),
+          status: () => ({ ready: false, reason: 'no tunnel', limited: true }),
           ...handlers,
         },
         log,
@@ -62,7 +66,11 @@ describe('plugin door', () => {
     await serve({});
     expect(statSync(join(directory, 'cni.sock')).mode & 0o777).toBe(0o600);
     expect(await post('/v1/add', JSON.stringify(add))).toEqual({ status: 200, body: { enrolled: true, reason: 'label' } });
-    expect(await post('/v1/del', JSON.stringify({ ...add, netns: '' }))).toEqual({ status: 200, body: {} });
+    expect(await post('/v1/del', JSON.stringify({ ...add, netns: '', podNamespace: '', podName: '' }))).toEqual({ status: 200, body: {} });
+    expect(await post('/v1/check', JSON.stringify(add))).toMatchObject({ status: 200, body: { faults: ['no link'] } });
+    const valid = Array.from({ length: 10_000 }, () => ({ containerId: 'f'.repeat(64), ifname: 'eth0' })); // more than a node can have
+    expect(await post('/v1/gc', JSON.stringify({ network: 'k8s', valid }))).toMatchObject({ status: 200, body: { kept: [] } });
+    expect(await post('/v1/status', '{}')).toMatchObject({ status: 200, body: { ready: false, limited: true } });
   });
 
   it.each([
@@ -70,7 +78,11 @@ describe('plugin door', () => {
     ['a field missing', '/v1/add', JSON.stringify({ ...add, podName: undefined }), 400, 'podName'],
     ['no address', '/v1/add', JSON.stringify({ ...add, ips: ['10.0.0.1/24'] }), 400, 'ips.0'],
     ['another shape', '/v1/del', '[]', 400, 'body'],
-    ['too much', '/v1/add', JSON.stringify({ ...add, ips: Array(9000).fill('10.0.0.1') }), 413, 'exceeds'],
+    ['a container id that leads elsewhere', '/v1/add', JSON.stringify({ ...add, containerId: '../c' }), 400, 'containerId'],
+    ['an interface that leads elsewhere', '/v1/add', JSON.stringify({ ...add, ifname: '../e' }), 400, 'ifname'],
+    ['a relative netns', '/v1/check', JSON.stringify({ ...add, netns: 'ns' }), 400, 'netns'],
+    ['no list', '/v1/gc', JSON.stringify({ network: 'k8s', valid: null }), 400, 'valid'],
+    ['too much', '/v1/add', JSON.stringify({ ...add, podUid: 'u'.repeat(1 << 20) }), 413, 'exceeds'],
     ['another path', '/v2/add', '{}', 404, '/v2/add'],
   ])('refuses %s, naming the field', async (_, path, body, status, message) => {
     await serve({});

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { missingCapabilities } from '../../../src/sys/kernel.ts';
-import { socketFds, startTime } from '../../../src/sys/procfs.ts';
+import { namespaceId, occupiedNetns, socketFds, startTime } from '../../../src/sys/procfs.ts';
 
 describe('procfs', () => {
   let proc: string;
@@ -31,6 +31,14 @@ describe('procfs', () => {
     );
     stat(') R 1 2 (', 'R', 9n);
     expect(startTime(7, proc)).toBe(9n);
+  });
+
+  it('knows which network namespaces a process is in', () => {
+    mkdirSync(join(proc, '9/ns'), { recursive: true }); // 7 and 8 ended since they were listed
+    writeFileSync(join(proc, '9/ns/net'), '');
+    expect(occupiedNetns(proc)).toEqual(new Set([namespaceId(join(proc, '9/ns/net'))]));
+    expect(occupiedNetns()).toContain(namespaceId('/proc/self/ns/net'));
+    expect(namespaceId(join(proc, 'none'))).toBeUndefined();
   });
 
   it('takes a process that waits to be reaped for gone', () => {
