@@ -10,7 +10,7 @@ import type { CniEnvironment, PodArgs } from './spec.ts';
 /** @returns prevResult, in the text it came in @throws CniError */
 export async function add(context: PluginContext): Promise<string> {
   const environment = readEnvironment(context.env);
-  const conf = parseChainedConf(context.stdin(), 'ADD', '0.3.1');
+  const conf = parseChainedConf(context.stdin(), 'ADD', '0.3.0');
   const { pod } = environment;
   if (pod === undefined) return conf.result; // not a pod of Kubernetes
   try {

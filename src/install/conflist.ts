@@ -16,10 +16,7 @@ export const SPOKEN = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'];
 const WRAPPED = { name: 'k8s-pod-network', cniVersion: '0.3.1' };
 
 /** What our entry tells the plugin. It asks the agent for everything else: no token, no kubeconfig. */
-export type PluginSettings = PluginConfig & {
-  /** what STATUS says: always well, or unwell while the agent is not ready */
-  statusPolicy: 'node-ready' | 'agent-ready';
-};
+export type PluginSettings = PluginConfig;
 
 /** Kept in our entry when the file around it is our making, so that taking it off needs no other record. */
 type Origin =

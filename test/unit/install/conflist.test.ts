@@ -105,7 +105,7 @@ describe('our entry', () => {
   test('is what the plugin reads, with what a runtime adds', () => {
     const other = { ...settings, runDir: '/run/other', onAgentDown: 'closed' } as const;
     const file = value(insert(list({ cniVersion: '1.0.0', name: 'n', plugins: [{ type: 'ptp' }] }), other));
-    const conf = parseNetConf(JSON.stringify({ ...find(file), name: 'n', cniVersion: '1.0.0' }));
+    const conf = parseNetConf(JSON.stringify({ ...find(file), name: 'n', cniVersion: '1.0.0' }), 'STATUS', '0.3.0');
     expect(conf.plugin).toMatchObject({ runDir: '/run/other', stateDir: '/var/lib/culvert', onAgentDown: 'closed' });
   });
 
