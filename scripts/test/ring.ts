@@ -1,6 +1,6 @@
 /** Runs one ring of tests in vitest and turns what its reporter says on file descriptor 3 into an outcome. */
 import { spawn } from 'node:child_process';
-import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -34,6 +34,7 @@ export async function runRing(ring: Ring): Promise<Outcome> {
   const log = openSync(path, 'w');
   // One temporary directory for the ring, so that no test has to remember to remove its own.
   const temporary = mkdtempSync(join(tmpdir(), 'cvt-'));
+  chmodSync(temporary, 0o711); // tests that act as somebody else must get through to what is theirs
   const child = spawn(
     process.execPath,
     ['node_modules/vitest/vitest.mjs', 'run', '--project', ring, '--reporter', './scripts/test/reporter.ts', '--passWithNoTests'],
