@@ -1,7 +1,6 @@
 /** `culvert control`: the control plane of a mesh without Istio as a process, until SIGTERM or SIGINT. */
 import type { Server } from 'node:http';
 import { configHelp, loadConfig } from '../base/config.ts';
-import { describe } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/log.ts';
 import { version } from '../base/version.ts';
 import { controlConfigSchema, controlSocket, fileOrigin, type ControlConfig } from '../control/config.ts';
@@ -9,6 +8,7 @@ import { Control } from '../control/control.ts';
 import type { Platform } from '../control/platform.ts';
 import { admin, readiness } from '../control/status.ts';
 import { serveTcp, serveUnix } from '../sys/doors.ts';
+import { stopSignal, surviveRejections } from './process.ts';
 import { allSettings } from './settings.ts';
 
 /** @returns the exit code @throws CONFIG_INVALID, SYSTEM, CERTIFICATE, KUBERNETES */
@@ -20,9 +20,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv = proc
   const config = loadConfig(controlConfigSchema, { args, env, otherKeys: allSettings });
   const logger = (scope: string): Logger => createLogger(scope, config.logLevel);
   const log = logger('control');
-  process.on('unhandledRejection', (reason) => {
-    log.error({ error: describe(reason) }, 'unexpected rejection'); // one caller's fault must not end all the others
-  });
+  surviveRejections(log);
   const stopping = new AbortController();
   const signal = stopSignal().finally(() => stopping.abort());
   const open: (() => unknown)[] = [];
@@ -67,11 +65,4 @@ async function openPlatform(config: ControlConfig, logger: (scope: string) => Lo
   }
   const { openKubernetes } = await import('../control/kubernetes/platform.ts');
   return openKubernetes(config, logger, signal);
-}
-
-/** A second signal ends the process at once. */
-function stopSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
-  });
 }

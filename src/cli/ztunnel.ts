@@ -2,7 +2,6 @@
 import type { z } from 'zod';
 import { paths } from '../agent/api.ts';
 import { configHelp, loadConfig } from '../base/config.ts';
-import { describe } from '../base/errors.ts';
 import { createLogger, type Logger } from '../base/log.ts';
 import { version } from '../base/version.ts';
 import type { StateFeed } from '../sources/feed.ts';
@@ -12,6 +11,7 @@ import { meshOrigin, readPairs, tunnelConfigSchema, type MeshOrigin } from '../t
 import type { CertificateIssuer } from '../tunnel/issuer.ts';
 import { LocalCaIssuer } from '../tunnel/local-ca.ts';
 import { Tunnel } from '../tunnel/tunnel.ts';
+import { stopSignal, surviveRejections } from './process.ts';
 import { allSettings } from './settings.ts';
 
 type Config = z.infer<typeof tunnelConfigSchema>;
@@ -32,9 +32,7 @@ export async function run(args: readonly string[], env: NodeJS.ProcessEnv = proc
   const origin = meshOrigin(config);
   const logger = (scope: string): Logger => createLogger(scope, config.logLevel);
   const log = logger('ztunnel');
-  process.on('unhandledRejection', (reason) => {
-    log.error({ error: describe(reason) }, 'unexpected rejection'); // one connection's fault must not end all the others
-  });
+  surviveRejections(log);
   const mesh = origin.source === 'file' ? fromFile(origin) : await fromControlPlane(config, origin, logger);
   const tunnel = new Tunnel({
     node: config.node,
@@ -94,11 +92,4 @@ async function fromControlPlane(
 /** Without what is not set: an option that is undefined is not the same as one that is absent. */
 function given<T extends Record<string, string | undefined>>(settings: T): { [K in keyof T]?: string } {
   return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined)) as { [K in keyof T]?: string };
-}
-
-/** A second signal ends the process at once. */
-function stopSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, resolve);
-  });
 }

@@ -12,7 +12,7 @@ import { renderEndpointSlice } from './endpoint-slice.ts';
 import { Faults } from './faults.ts';
 import { serviceResourceName, type MeshNames } from './mesh.ts';
 import type { PolicyIndex } from './policies.ts';
-import { Records } from './records.ts';
+import { Records, setOrDelete } from './records.ts';
 import type { Rendered } from './rendered.ts';
 import { renderService } from './service.ts';
 import { isTerminal, renderPod } from './workload.ts';
@@ -223,9 +223,4 @@ function attempt<T>(render: () => T, faults: string[]): T | undefined {
     faults.push(`it stays as it was: ${describe(error)}`);
     return undefined;
   }
-}
-
-function setOrDelete<T>(map: Map<string, T>, key: string, value: T | undefined): void {
-  if (value === undefined) map.delete(key);
-  else map.set(key, value);
 }

@@ -104,7 +104,7 @@ export function namespaceOf(key: string): string {
   return key.slice(0, key.indexOf('/'));
 }
 
-function setOrDelete<T>(map: Map<string, T>, key: string, value: T | undefined): void {
+export function setOrDelete<T>(map: Map<string, T>, key: string, value: T | undefined): void {
   if (value === undefined) map.delete(key);
   else map.set(key, value);
 }
