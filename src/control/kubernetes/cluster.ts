@@ -6,13 +6,13 @@
 import type { Logger } from '../../base/log.ts';
 import type { KubeApi, KubeObject } from '../../kubernetes/api.ts';
 import { Reflector, type ReflectorEvents } from '../../kubernetes/reflector.ts';
+import { Sharing } from '../../kubernetes/sharing.ts';
 import type { Cluster, ClusterEvents, ClusterObject, ObjectKind, PolicyObject } from '../cluster.ts';
 import { endpointSliceRecord } from './endpoint-slice.ts';
 import { namespaceRecord, nodeRecord, serviceAccountRecord } from './plain.ts';
 import { podRecord } from './pod.ts';
 import { PolicyReflector } from './policies.ts';
 import { serviceRecord } from './service.ts';
-import { Sharing } from './sharing.ts';
 
 export interface KubernetesClusterOptions {
   api: KubeApi;

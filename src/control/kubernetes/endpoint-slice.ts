@@ -1,8 +1,8 @@
 /** EndpointSlices of the Kubernetes API as records. */
 import type { KubeObject } from '../../kubernetes/api.ts';
+import { Fields } from '../../kubernetes/fields.ts';
+import type { Sharing } from '../../kubernetes/sharing.ts';
 import type { EndpointSliceObject } from '../cluster.ts';
-import { Fields } from './fields.ts';
-import type { Sharing } from './sharing.ts';
 
 const SERVICE_LABEL = 'kubernetes.io/service-name';
 

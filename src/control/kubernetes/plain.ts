@@ -1,9 +1,9 @@
 /** Kinds of which hardly more than the name is used. */
+import { meshAnnotations } from '../../kubernetes/annotations.ts';
 import type { KubeObject } from '../../kubernetes/api.ts';
+import { Fields } from '../../kubernetes/fields.ts';
+import type { Sharing } from '../../kubernetes/sharing.ts';
 import type { NamespaceObject, NodeObject, ServiceAccountObject } from '../cluster.ts';
-import { meshAnnotations } from './annotations.ts';
-import { Fields } from './fields.ts';
-import type { Sharing } from './sharing.ts';
 
 /** @throws SOURCE_INVALID with all faults */
 export function namespaceRecord(object: KubeObject): NamespaceObject {

@@ -1,9 +1,10 @@
 /** Pods of the Kubernetes API as records. */
+import { meshAnnotations } from '../../kubernetes/annotations.ts';
 import type { KubeObject } from '../../kubernetes/api.ts';
+import { Fields } from '../../kubernetes/fields.ts';
+import { podBasics } from '../../kubernetes/pod.ts';
+import type { Sharing } from '../../kubernetes/sharing.ts';
 import type { PodObject } from '../cluster.ts';
-import { meshAnnotations } from './annotations.ts';
-import { Fields } from './fields.ts';
-import type { Sharing } from './sharing.ts';
 
 const PHASES = ['Pending', 'Running', 'Succeeded', 'Failed', 'Unknown'] as const;
 
@@ -11,35 +12,22 @@ const PHASES = ['Pending', 'Running', 'Succeeded', 'Failed', 'Unknown'] as const
 export function podRecord(object: KubeObject, sharing: Sharing): PodObject {
   return Fields.read('Pod', object, (fields) => {
     const metadata = fields.at('metadata');
-    const spec = fields.at('spec');
     const status = fields.at('status');
+    const basics = podBasics(fields, sharing);
     const pod: PodObject = {
       kind: 'Pod',
-      namespace: sharing.text(metadata.required('namespace')),
-      name: metadata.required('name'),
-      uid: metadata.required('uid'),
-      node: sharing.text(spec.text('nodeName')),
-      // The API server fills it in, but for the mirror pods that kubelets make: those have none, and nobody may have "default" for them.
-      serviceAccount: sharing.text(spec.text('serviceAccountName')),
-      labels: sharing.map(metadata.map('labels')),
-      annotations: sharing.map(meshAnnotations(metadata.map('annotations'))),
-      ips: addresses(status),
-      hostNetwork: spec.flag('hostNetwork'),
+      // An account is filled in by the API server, but for the mirror pods that kubelets make: nobody may have "default" for them.
+      ...basics,
+      annotations: sharing.map(meshAnnotations(basics.annotations)),
       phase: status.oneOf('phase', PHASES, 'Pending'),
       ready: status.list('conditions').some((condition) => condition.text('type') === 'Ready' && condition.text('status') === 'True'),
       terminating: metadata.has('deletionTimestamp'),
-      ports: namedPorts(spec),
+      ports: namedPorts(fields.at('spec')),
     };
     const owner = metadata.list('ownerReferences').find((reference) => reference.flag('controller'));
     if (owner !== undefined) pod.owner = { kind: sharing.text(owner.text('kind')), name: sharing.text(owner.text('name')) };
     return pod;
   });
-}
-
-/** podIPs has them all; servers before dual stack have podIP only. */
-function addresses(status: Fields): string[] {
-  const all = status.list('podIPs').map((entry) => entry.text('ip'));
-  return (all.length > 0 ? all : [status.text('podIP')]).filter((ip) => ip !== '');
 }
 
 /** Of containers, and of init containers that go on running (sidecars): where a service's port name is looked up. */

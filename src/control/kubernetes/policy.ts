@@ -1,8 +1,8 @@
 /** Policies of security.istio.io as records: their spec stays as it came, to be judged where it is translated. */
+import { meshAnnotations } from '../../kubernetes/annotations.ts';
 import type { KubeObject } from '../../kubernetes/api.ts';
+import { Fields } from '../../kubernetes/fields.ts';
 import type { PolicyObject } from '../cluster.ts';
-import { meshAnnotations } from './annotations.ts';
-import { Fields } from './fields.ts';
 
 /** @throws SOURCE_INVALID with all faults */
 export function policyRecord(kind: PolicyObject['kind'], object: KubeObject): PolicyObject {

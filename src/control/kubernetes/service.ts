@@ -1,9 +1,9 @@
 /** Services of the Kubernetes API as records. */
+import { meshAnnotations } from '../../kubernetes/annotations.ts';
 import type { KubeObject } from '../../kubernetes/api.ts';
+import { Fields } from '../../kubernetes/fields.ts';
+import type { Sharing } from '../../kubernetes/sharing.ts';
 import type { ServiceObject, ServicePort } from '../cluster.ts';
-import { meshAnnotations } from './annotations.ts';
-import { Fields } from './fields.ts';
-import type { Sharing } from './sharing.ts';
 
 const TYPES = ['ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'] as const;
 const FAMILIES = ['IPv4', 'IPv6'] as const;

@@ -9,7 +9,7 @@ import { podRecord } from '../../../../src/control/kubernetes/pod.ts';
 import { servedVersion } from '../../../../src/control/kubernetes/policies.ts';
 import { policyRecord } from '../../../../src/control/kubernetes/policy.ts';
 import { serviceRecord } from '../../../../src/control/kubernetes/service.ts';
-import { Sharing } from '../../../../src/control/kubernetes/sharing.ts';
+import { Sharing } from '../../../../src/kubernetes/sharing.ts';
 
 const object = (fields: object, metadata: object = {}): KubeObject => ({
   metadata: { namespace: 'shop', name: 'a', uid: 'u1', ...metadata },

@@ -2,9 +2,9 @@
  * Reads the JSON of an API object field by field. What is absent has its default, what is of another type is a fault with its path;
  * nothing throws before every fault is known.
  */
-import { CulvertError } from '../../base/errors.ts';
-import type { KubeObject } from '../../kubernetes/api.ts';
-import { isRecord } from '../../kubernetes/json.ts';
+import { CulvertError } from '../base/errors.ts';
+import type { KubeObject } from './api.ts';
+import { isRecord } from './json.ts';
 
 /** in one message */
 const MAX_FAULTS = 20;
