@@ -44,8 +44,8 @@ export interface KubeApi {
   create(path: string, body: KubeObject): Promise<KubeObject>;
   /** With `metadata.resourceVersion` set a concurrent change is refused (status 409). */
   replace(path: string, body: KubeObject): Promise<KubeObject>;
-  /** merge: JSON merge patch, apply: server-side apply with our field manager */
-  patch(path: string, body: unknown, kind: 'merge' | 'strategic' | 'json' | 'apply'): Promise<KubeObject>;
+  /** merge: JSON merge patch, apply: server-side apply with our field manager. @param deadlineMs for the answer, default 30 s */
+  patch(path: string, body: unknown, kind: 'merge' | 'strategic' | 'json' | 'apply', deadlineMs?: number): Promise<KubeObject>;
   /** A missing object is fine. */
   remove(path: string): Promise<void>;
   /** @param signal gives up waiting for the answer; rejects then */

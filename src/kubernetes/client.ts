@@ -28,8 +28,8 @@ export interface KubernetesOptions extends CredentialsOptions {
 export function connectKubernetes(options: KubernetesOptions): KubeApi & { close(): void } {
   const http = new HttpExchange(new Credentials(options));
   const { fieldManager } = options;
-  const object = async (request: HttpRequest): Promise<KubeObject> => {
-    const answer = await http.json(request, DEADLINE_MS);
+  const object = async (request: HttpRequest, deadlineMs = DEADLINE_MS): Promise<KubeObject> => {
+    const answer = await http.json(request, deadlineMs);
     if (!isRecord(answer)) throw new KubernetesError(`${request.verb} ${request.path}: the answer is no object`, { status: 0 });
     return answer as unknown as KubeObject;
   };
@@ -38,9 +38,9 @@ export function connectKubernetes(options: KubernetesOptions): KubeApi & { close
     get: (path) => object({ verb: 'get', method: 'GET', path }).catch(absent),
     create: (path, body) => object({ verb: 'create', method: 'POST', path, query: { fieldManager }, body }),
     replace: (path, body) => object({ verb: 'replace', method: 'PUT', path, query: { fieldManager }, body }),
-    patch: (path, body, kind) => {
+    patch: (path, body, kind, deadlineMs) => {
       const query = { fieldManager, ...(kind === 'apply' ? { force: 'true' } : {}) };
-      return object({ verb: 'patch', method: 'PATCH', path, query, body, contentType: PATCHES[kind] });
+      return object({ verb: 'patch', method: 'PATCH', path, query, body, contentType: PATCHES[kind] }, deadlineMs);
     },
     async remove(path) {
       await http.json({ verb: 'delete', method: 'DELETE', path }, DEADLINE_MS).catch(absent);

@@ -9,13 +9,16 @@ export class KubernetesError extends CulvertError {
   readonly status: number;
   /** the API's own word: "NotFound", "Conflict", "Expired" */
   readonly reason: string;
+  /** what an object that is refused as invalid is invalid by: "metadata.uid" */
+  readonly fields: readonly string[];
 
-  constructor(message: string, answer: { status: number; reason?: string }, cause?: unknown) {
-    const { status, reason = '' } = answer;
+  constructor(message: string, answer: { status: number; reason?: string; fields?: readonly string[] }, cause?: unknown) {
+    const { status, reason = '', fields = [] } = answer;
     super('KUBERNETES', message, cause, { retryable: status === 0 || status === 409 || status === 410 || status === 429 || status >= 500 });
     this.name = 'KubernetesError';
     this.status = status;
     this.reason = reason;
+    this.fields = fields;
   }
 }
 

@@ -33,6 +33,8 @@ export interface ReflectorEvents<T> {
   onSynced(): void;
   /** An object that cannot be read (its last good state stays), or an outage: once, not per attempt. */
   onError(error: Error): void;
+  /** The outage that was told is over. */
+  onRecovered?(): void;
 }
 
 export interface ReflectorOptions<T> {
@@ -214,6 +216,7 @@ export class Reflector<T> {
     if (!this.#outage) return;
     this.#outage = false;
     this.#options.log.info({ path: this.#options.path }, 'the Kubernetes API answers again');
+    this.#guard(() => this.#events.onRecovered?.());
   }
 
   #report(error: unknown): void {

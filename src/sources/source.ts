@@ -1,6 +1,6 @@
 /**
- * The watch contract of every source (file; later kubernetes, xds): one validated snapshot after another, each whole.
- * A bad update is reported through `onError` with every fault named, and the last good snapshot stays in use.
+ * The watch contract of every source (file, kubernetes; later xds): one validated snapshot after another, each whole.
+ * A bad update is reported through `onError` with every fault named, and the last good state stays in use.
  */
 
 export interface PodRecord {
@@ -11,7 +11,7 @@ export interface PodRecord {
   serviceAccount: string;
   labels: Record<string, string>;
   annotations: Record<string, string>;
-  /** empty until the CNI chain gave it addresses */
+  /** empty until the CNI chain gave it addresses; of an ended pod the last it had, which may be another's by now */
   ips: string[];
   /** path of its netns when the source knows it (file source), else undefined */
   netns?: string;
@@ -36,6 +36,7 @@ export interface ServiceRecord {
   ports: { port: number; targetPort: number }[];
 }
 
+/** Nobody changes one that was delivered. A map of which nothing changed may be the very one of the snapshot before. */
 export interface MeshSnapshot {
   trustDomain: string;
   namespaces: Map<string, NamespaceRecord>;
@@ -43,6 +44,15 @@ export interface MeshSnapshot {
   pods: Map<string, PodRecord>;
   /** by "namespace/name" */
   services: Map<string, ServiceRecord>;
+}
+
+/** Something that people should see at the pod itself. */
+export interface PodEvent {
+  type: 'Normal' | 'Warning';
+  /** one word, "EnrolmentFailed" */
+  reason: string;
+  /** a sentence */
+  message: string;
 }
 
 export interface Source {
@@ -53,4 +63,11 @@ export interface Source {
   synced(): boolean;
   /** Sets or removes (undefined) an annotation of a pod of this node; durable when the promise resolves. */
   annotate(pod: { uid: string; namespace: string; name: string }, key: string, value: string | undefined): Promise<void>;
+  /**
+   * Shows it at the pod, where the source has a place for that. Never throws and never waits: what comes too often is counted
+   * together or dropped by the source.
+   */
+  event?(pod: { uid: string; namespace: string; name: string }, event: PodEvent): void;
+  /** Fails the writes that are under way, and all further ones; watches are closed by whoever opened them. */
+  close?(): void;
 }
