@@ -41,6 +41,7 @@ export class Reconciler {
   readonly #changes = new Changes();
   #snapshot: MeshSnapshot | undefined;
   #leftovers: Leftover[] = [];
+  #leaving = false;
   #closed = false;
 
   constructor(options: ReconcilerOptions) {
@@ -102,6 +103,27 @@ export class Reconciler {
   /** Resolves with the first defined answer, asked after every change; undefined when the time is over. Rejects when asking throws. */
   until<T>(ask: () => T | undefined, ms: number): Promise<T | undefined> {
     return this.#changes.until(ask, ms);
+  }
+
+  /**
+   * Takes every pod out of the mesh, in order, and lets none in any more: the node is left for good. Pods that are not out after
+   * `graceMs` go at once. @returns those that are still in after `deadlineMs`
+   */
+  async leave(graceMs: number, deadlineMs: number): Promise<Entry[]> {
+    this.#leaving = true;
+    for (const entry of this.registry.all()) {
+      if (entry.record !== undefined) entry.decision = this.#decide(entry.record);
+      this.#steer(entry);
+    }
+    const still = (): Entry[] => this.registry.all().filter(({ pod }) => pod.state !== 'out');
+    const out = (): true | undefined => (still().length === 0 ? true : undefined);
+    if ((await this.until(out, graceMs)) === true) return [];
+    for (const { pod } of still()) {
+      pod.subject.deleted = true; // nobody is waited for any more
+      pod.send('deleted');
+    }
+    await this.until(out, deadlineMs - graceMs);
+    return still();
   }
 
   /** Stops at what is: everything enrolled stays so. */
@@ -190,6 +212,7 @@ export class Reconciler {
   }
 
   #decide(record: PodRecord): ReturnType<typeof decide> {
+    if (this.#leaving) return { enrolled: false, reason: 'the agent leaves this node for good' };
     return decide(record, this.#snapshot?.namespaces.get(record.namespace), this.#o.excludedNamespaces);
   }
 
