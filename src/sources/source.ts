@@ -3,6 +3,9 @@
  * A bad update is reported through `onError` with every fault named, and the last good state stays in use.
  */
 
+/** On the API's mirror of a static pod: the uid that kubelet, and so the runtime and the cgroups, have for it. */
+export const CONFIG_HASH_ANNOTATION = 'kubernetes.io/config.hash';
+
 export interface PodRecord {
   uid: string;
   namespace: string;
@@ -15,6 +18,8 @@ export interface PodRecord {
   ips: string[];
   /** path of its netns when the source knows it (file source), else undefined */
   netns?: string;
+  /** ids of its containers without the runtime's name, where the source knows them: some cgroups name nothing else */
+  containerIds?: string[];
   hostNetwork: boolean;
   phase: 'Pending' | 'Running' | 'Succeeded' | 'Failed';
 }
