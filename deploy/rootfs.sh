@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# rootfs.sh DIRECTORY makes the root filesystem of the image in a new directory: build/culvert and build/culvert-cni, the host's own
+# programs that they run, and the libraries of all these. Used by deploy/Dockerfile and by the tests' clusters alike. Needs `make build`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+root=${1:?usage: deploy/rootfs.sh DIRECTORY}
+case $root in /*) ;; *) root=$OLDPWD/$root ;; esac
+[ ! -e "$root" ] || [ -z "$(ls -A "$root")" ] || { echo "rootfs.sh: $root is not empty" >&2; exit 1; }
+
+executables='build/culvert build/culvert-cni'
+addon=build/addon/culvert.node
+# what src/ runs: `culvert verify` opens a network namespace of its own (src/agent/probe-netns.ts)
+programs='cat ip nsenter sh unshare'
+PATH=$PATH:/usr/sbin:/sbin
+
+for file in $executables "$addon"; do
+    [ -e "$file" ] || { echo "rootfs.sh: there is no $file, make build makes it" >&2; exit 1; }
+done
+
+# Directories that are mounted over: a root that is read-only has to have them, and all runtimes agree on one that is there.
+umask 022
+mkdir -p "$root"/usr/{bin,sbin,lib,lib64,local/bin} "$root"/{dev,proc,sys,run,root} "$root"/etc/culvert "$root"/var/{cache,lib/culvert} \
+    "$root"/host/{proc,sys/fs/cgroup} "$root"/opt/cni/bin "$root"/etc/cni/net.d
+for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
+ln -s ../run "$root/var/run"
+mkdir -m 1777 "$root/tmp"
+chmod 700 "$root/root"
+
+# Names for the two users that containers run as.
+printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'nonroot:x:65532:65532:nonroot:/tmp:/bin/false' >"$root/etc/passwd"
+printf '%s\n' 'root:x:0:' 'nonroot:x:65532:' >"$root/etc/group"
+echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
+# for --root-cert SYSTEM
+mkdir -p "$root/etc/ssl/certs"
+cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+
+place() { # SOURCE DESTINATION MODE
+    cp -L --reflink=auto "$1" "$root$2"
+    chmod "$3" "$root$2"
+}
+
+for file in $executables; do place "$file" "/usr/local/bin/${file##*/}" 755; done
+for program in $programs; do
+    path=$(command -v "$program") || { echo "rootfs.sh: $program is not installed here" >&2; exit 1; }
+    place "$path" "/usr/bin/$program" 755
+done
+
+# The addon where src/sys/unpack.ts would put it, so that nothing has to be unpacked: the root may be read-only.
+unpacked=/var/cache/culvert/$(sha256sum "$addon" | cut -d' ' -f1)
+mkdir -m 700 "$root/var/cache/culvert" "$root$unpacked"
+place "$addon" "$unpacked/culvert.node" 500
+
+# Every library by the path that the loader asks for; "not found" is an error here instead of one at run time.
+libraries=$(cd "$root" && ldd usr/local/bin/* usr/bin/* ".$unpacked/culvert.node")
+if grep -F 'not found' <<<"$libraries" >&2; then exit 1; fi
+sed -nE 's/^\t(.* => )?(\/[^ ]+) \(0x.*/\2/p' <<<"$libraries" | sort -u | while read -r library; do
+    mkdir -p "$root${library%/*}"
+    place "$library" "$library" 755
+done
