@@ -11,10 +11,11 @@ export class Backoff {
     this.#failures = 0;
   }
 
-  /** Returns early when the signal aborts. */
-  async wait(signal: AbortSignal): Promise<void> {
+  /** Returns early when the signal aborts. @param leastMs what the server asked for */
+  async wait(signal: AbortSignal, leastMs = 0): Promise<void> {
     const full = Math.min(MAX_MS, FIRST_MS * 2 ** this.#failures);
     this.#failures = Math.min(this.#failures + 1, 16);
-    await setTimeout(full * (0.5 + Math.random() / 2), undefined, { signal, ref: false }).catch(() => undefined);
+    const pauseMs = Math.max(leastMs, full * (0.5 + Math.random() / 2));
+    await setTimeout(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
   }
 }

@@ -72,7 +72,8 @@ export class HttpExchange {
     });
     const status = response.statusCode ?? 0;
     if (status >= 200 && status < 300) return response;
-    throw errorOfStatus(`${request.verb} ${request.path}`, status, await readBody(request, response, signal));
+    const body = await readBody(request, response, signal);
+    throw errorOfStatus(`${request.verb} ${request.path}`, status, body, response.headers['retry-after']);
   }
 
   /** Whoever waits for an answer, or asks from now on, has none; streams are ended by those who opened them. */

@@ -8,7 +8,7 @@ import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { KubeApi, KubeObject, WatchEvent } from './api.ts';
 import { Backoff } from './backoff.ts';
-import { isKubernetes } from './errors.ts';
+import { isKubernetes, retryAfterMs } from './errors.ts';
 import { isKubeObject } from './json.ts';
 
 const PAGE = 250;
@@ -94,7 +94,7 @@ export class Reflector<T> {
         else if (!(await this.#watch(this.#resume))) await backoff.wait(this.#closed.signal);
       } catch (error) {
         if (!this.#isClosed()) this.#failed(error);
-        await backoff.wait(this.#closed.signal);
+        await backoff.wait(this.#closed.signal, retryAfterMs(error));
       }
     }
   }
