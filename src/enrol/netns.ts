@@ -43,6 +43,20 @@ export function openNetns(path: string, cookieOf: (fd: number) => bigint): Netns
   }
 }
 
+/** The same netns, still by the descriptor that is held, since others know it by its number; known under a newly found path from now on. */
+export function underPath(held: Netns, found: Netns): Netns {
+  found.close();
+  return {
+    path: found.path,
+    fd: held.fd,
+    cookie: held.cookie,
+    gone: () => found.gone(),
+    close: () => {
+      held.close();
+    },
+  };
+}
+
 function same(opened: BigIntStats, path: string): boolean {
   const now = statSync(path, { bigint: true, throwIfNoEntry: false });
   return now !== undefined && now.ino === opened.ino && now.dev === opened.dev;

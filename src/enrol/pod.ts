@@ -56,6 +56,11 @@ export class MeshPod {
     return this.subject.datapath === 'active' && (this.#state === 'enrolled' || this.#state === 'announcing');
   }
 
+  /** Failures one after another, since it was last in or out of the mesh. */
+  get attempts(): number {
+    return this.#attempts;
+  }
+
   send(event: PodEvent): void {
     const next = this.#closed ? undefined : transition(this.#state, event);
     if (next !== undefined) this.enter(next);

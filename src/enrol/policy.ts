@@ -9,6 +9,12 @@ export const SIDECAR_ANNOTATION = 'sidecar.istio.io/status';
 /** State written by the agent, never intent: peers send HBONE exactly while it says "enabled". */
 export const REDIRECTION_ANNOTATION = 'ambient.istio.io/redirection';
 
+/** Whether an annotation says that the mesh has, or tried to have, this pod. Any other value is not ours to judge. */
+export function isAnnotated({ annotations }: Pick<PodRecord, 'annotations'>): boolean {
+  const value = Object.hasOwn(annotations, REDIRECTION_ANNOTATION) ? annotations[REDIRECTION_ANNOTATION] : undefined;
+  return value === 'enabled' || value === 'pending';
+}
+
 export interface Decision {
   enrolled: boolean;
   reason: string;

@@ -4,20 +4,23 @@
  * rest, so no event can be lost by coming at the wrong time.
  */
 import { Changes } from '../base/changes.ts';
-import { describe } from '../base/errors.ts';
+import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { Slots } from '../base/slots.ts';
 import type { RedirectDriver } from '../redirect/driver.ts';
 import type { MeshSnapshot, PodRecord } from '../sources/source.ts';
 import type { ZdsServer } from '../zds/server.ts';
-import type { OpenNetns } from './netns.ts';
-import { podFlags } from './overrides.ts';
+import type { Discovery } from './discovery.ts';
+import type { Netns, OpenNetns } from './netns.ts';
+import { OVERRIDES, podFlags } from './overrides.ts';
 import { MeshPod, type Backoff } from './pod.ts';
 import { decide, ended } from './policy.ts';
 import { Registry, type Entry } from './registry.ts';
 import { adoptFromKernel, type Leftover } from './restart.ts';
-import { found, release, replaced } from './sandbox.ts';
-import type { Steps, Subject } from './steps.ts';
+import { found, release, replaced, takeFound, toSeek } from './sandbox.ts';
+import { Search } from './search.ts';
+import { annotationOverwritten, type Steps, type Subject } from './steps.ts';
+import { Troubles, type OnTrouble } from './troubles.ts';
 
 export interface ReconcilerOptions {
   node: string;
@@ -25,6 +28,8 @@ export interface ReconcilerOptions {
   zds: Pick<ZdsServer, 'open' | 'provide'>;
   steps: Pick<Steps, 'run' | 'adoptListeners'>;
   openNetns: OpenNetns;
+  /** looks for the netns of pods that neither plugin nor source names one for; without it they wait for such a word */
+  discover?: Discovery;
   log: Logger;
   excludedNamespaces: ReadonlySet<string>;
   /** whether DNS is captured where a pod says nothing */
@@ -32,13 +37,21 @@ export interface ReconcilerOptions {
   /** pods worked on at once; default 8 */
   concurrency?: number;
   backoff?: Backoff;
+  onTrouble?: OnTrouble;
+  /** between two searches for the netns of a pod; asked for at every tick; default 1 s to 30 s */
+  searchBackoff?: Backoff;
 }
+
+/** After so many searches for a pod's netns people should know: the next is seconds away. */
+const SEARCHED_IN_VAIN = 3;
 
 export class Reconciler {
   readonly registry = new Registry();
   readonly #o: ReconcilerOptions;
   readonly #slots: Slots;
   readonly #changes = new Changes();
+  readonly #search: Search | undefined;
+  readonly #troubles: Troubles;
   #snapshot: MeshSnapshot | undefined;
   #leftovers: Leftover[] = [];
   #leaving = false;
@@ -47,6 +60,21 @@ export class Reconciler {
   constructor(options: ReconcilerOptions) {
     this.#o = options;
     this.#slots = new Slots(options.concurrency ?? 8);
+    this.#troubles = new Troubles(options.onTrouble);
+    this.#search =
+      options.discover &&
+      new Search({
+        discovery: options.discover,
+        onFound: (entry, netns) => {
+          this.#sought(entry, netns);
+        },
+        onFailed: (entry, error) => {
+          if (entry.waitingFor !== undefined) entry.waitingFor = error.message;
+          this.#troubles.report(entry, error);
+          this.#changes.notify();
+        },
+        backoff: options.searchBackoff ?? { firstMs: 1000, maxMs: 30_000 },
+      });
   }
 
   /** True once the first snapshot of the source was worked in and tunnels are served. */
@@ -67,7 +95,10 @@ export class Reconciler {
       entry.pod.subject.deleted = true;
     }
     for (const entry of this.registry.all()) this.#steer(entry);
-    if (first) this.#o.zds.open(); // every pod that a tunnel may be serving is in its set now
+    if (first) {
+      this.#o.zds.open(); // every pod that a tunnel may be serving is in its set now
+      void this.#o.discover?.survey();
+    }
     this.#changes.notify();
   }
 
@@ -129,6 +160,7 @@ export class Reconciler {
   /** Stops at what is: everything enrolled stays so. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.#search?.close();
     await Promise.all(this.registry.all().map(({ pod }) => pod.close()));
     for (const { pod } of this.registry.all()) pod.subject.netns?.close();
   }
@@ -157,8 +189,10 @@ export class Reconciler {
     this.#leftovers = adoptFromKernel(this.#o.driver.snapshot(), records, this.#o.openNetns, {
       adopt: (record, kernel, netns) => {
         const entry = this.#create(record);
-        if (kernel !== undefined)
+        if (kernel !== undefined) {
+          if (record.netns === undefined && netns !== undefined) entry.netns = 'found';
           Object.assign(entry.pod.subject, { cookie: kernel.cookie, datapath: kernel.state, netns } satisfies Partial<Subject>);
+        }
         return { entry, wanted: this.#decide(record).enrolled };
       },
       provide: (workload) => {
@@ -170,18 +204,17 @@ export class Reconciler {
   }
 
   #create(record: PodRecord): Entry {
-    const { flags, warnings } = podFlags(record.annotations, { dns: this.#o.dns });
-    for (const warning of warnings) this.#o.log.warn({ pod: `${record.namespace}/${record.name}` }, warning);
     const subject: Subject = {
       uid: record.uid,
       namespace: record.namespace,
       name: record.name,
       serviceAccount: record.serviceAccount,
-      flags,
+      flags: podFlags({}, this.#o).flags,
       netns: undefined,
       cookie: undefined,
       datapath: 'none',
       deleted: false,
+      annotation: undefined,
     };
     const backoff = this.#o.backoff ?? { firstMs: 200, maxMs: 15_000 };
     const pod = new MeshPod(subject, this.#o.steps, this.#slots, backoff, () => {
@@ -195,20 +228,35 @@ export class Reconciler {
       sandbox: undefined,
       retired: undefined,
       alias: undefined,
+      netns: 'named',
       waitingFor: undefined,
+      warnings: new Map(),
       logged: undefined,
     };
+    this.#readOverrides(entry, record);
     this.registry.set(entry);
     return entry;
   }
 
   #update(entry: Entry, record: PodRecord): void {
     if (entry.record?.netns !== record.netns) entry.sandbox = undefined; // the source is newer than the plugin's word
+    if (entry.record?.ips.join() !== record.ips.join() || entry.record.phase !== record.phase) this.#search?.renew(entry);
     entry.record = record;
     entry.decision = this.#decide(record);
     const { subject } = entry.pod;
     subject.deleted = false;
-    if (entry.pod.state === 'out') subject.flags = podFlags(record.annotations, { dns: this.#o.dns }).flags; // read at enrolment only
+    if (entry.pod.state === 'out') this.#readOverrides(entry, record); // at enrolment only
+  }
+
+  #readOverrides({ pod, warnings }: Entry, { namespace, name, annotations }: PodRecord): void {
+    const overrides = podFlags(annotations, this.#o);
+    pod.subject.flags = overrides.flags;
+    for (const key of OVERRIDES) {
+      const warning = overrides.warnings.get(key);
+      if (warning !== undefined && warning !== warnings.get(key)) this.#o.log.warn({ pod: `${namespace}/${name}` }, warning);
+      if (warning === undefined) warnings.delete(key);
+      else warnings.set(key, warning);
+    }
   }
 
   #decide(record: PodRecord): ReturnType<typeof decide> {
@@ -223,6 +271,7 @@ export class Reconciler {
     if (pod.error === undefined || pod.error === entry.logged) this.#o.log[settled ? 'info' : 'debug'](fields, `pod is ${pod.state}`);
     else this.#o.log.warn({ ...fields, error: describe(pod.error), retryable: pod.error.retryable }, 'pod step failed');
     entry.logged = pod.error;
+    this.#troubles.follow(entry);
     // later, not within the transition that led here
     queueMicrotask(() => {
       if (this.#closed) return;
@@ -239,23 +288,40 @@ export class Reconciler {
       if (pod.state === 'out') this.#drop(entry);
       return;
     }
+    const overwritten = annotationOverwritten(pod.subject, record);
     if (!entry.decision.enrolled) {
       pod.send(ended(record) ? 'deleted' : 'unwanted'); // an ended pod's peers have nothing to wait for
       if (pod.state === 'out') release(entry);
+      if (overwritten) pod.send('overwritten');
       return;
     }
+    if (overwritten && pod.state === 'enrolled') pod.send('overwritten');
     if (replaced(entry, this.#o.openNetns)) {
       pod.send('netnsGone');
       if (pod.state !== 'out') return; // it comes to rest, and is steered again
       release(entry);
     }
+    if (toSeek(entry)) this.#search?.want(entry);
     if (!found(entry, this.#o.openNetns)) return;
     if (pod.state === 'adopting') pod.retryNow();
     pod.send('wanted');
+  }
+
+  /** Somebody looked for its netns. */
+  #sought(entry: Entry, netns: Netns | undefined): void {
+    if (entry.record === undefined || !entry.decision.enrolled) netns?.close();
+    else if (takeFound(entry, netns)) this.#steer(entry);
+    else if ((this.#search?.misses(entry) ?? 0) >= SEARCHED_IN_VAIN) this.#troubles.report(entry, notFound(entry.record));
+    this.#changes.notify();
   }
 
   #drop(entry: Entry): void {
     release(entry);
     this.registry.delete(entry);
   }
+}
+
+function notFound({ namespace, name }: PodRecord): CulvertError {
+  const what = `find network namespace of pod ${namespace}/${name}`;
+  return new CulvertError('NETNS_UNKNOWN', `${what}: no process of it is in one that has an address of the pod`);
 }

@@ -14,8 +14,15 @@ export interface Entry {
   retired: bigint | undefined;
   /** another path that leads to the same netns as the open one */
   alias: string | undefined;
+  /**
+   * Nobody named its netns: it was found, or taken over from an earlier agent. When its path goes it is looked for again, since the
+   * netns may live on under another one; only when nothing of the pod is in it any more it is lost.
+   */
+  netns: 'named' | 'found' | 'lost';
   /** why it can't join yet though it should */
   waitingFor: string | undefined;
+  /** what does not hinder it but should be seen: by annotation or other cause, one sentence each */
+  readonly warnings: Map<string, string>;
   /** the error that the log has already */
   logged: Error | undefined;
 }

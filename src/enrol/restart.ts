@@ -7,7 +7,8 @@ import type { EnrolledNetns } from '../redirect/driver.ts';
 import type { PodRecord } from '../sources/source.ts';
 import type { ZdsWorkload } from '../zds/server.ts';
 import type { Netns, OpenNetns } from './netns.ts';
-import { REDIRECTION_ANNOTATION } from './policy.ts';
+import { isProcessPath } from './pod-processes.ts';
+import { isAnnotated } from './policy.ts';
 import type { Entry } from './registry.ts';
 import { afterRestart } from './states.ts';
 import { workloadOf } from './steps.ts';
@@ -63,7 +64,7 @@ export function adoptFromKernel(kernel: EnrolledNetns[], records: Map<string, Po
   return leftovers;
 }
 
-/** The namespace behind what the kernel holds, by cookie. 'gone' when its path leads to another one or nowhere. */
+/** The namespace behind what the kernel holds, by cookie. 'gone' when its path leads to another one or nowhere; a process's says nothing. */
 function find(found: EnrolledNetns, record: PodRecord | undefined, open: OpenNetns): Netns | undefined | 'gone' {
   let gone = false;
   for (const path of new Set([found.netnsPath, record?.netns ?? ''])) {
@@ -72,14 +73,10 @@ function find(found: EnrolledNetns, record: PodRecord | undefined, open: OpenNet
       const netns = open(path);
       if (netns.cookie === found.cookie) return netns;
       netns.close();
-      gone = true;
+      gone ||= !isProcessPath(path);
     } catch (error) {
-      gone ||= isCulvert(error, 'NETNS_GONE');
+      gone ||= isCulvert(error, 'NETNS_GONE') && !isProcessPath(path);
     }
   }
   return gone ? 'gone' : undefined;
-}
-
-function isAnnotated(record: PodRecord): boolean {
-  return record.annotations[REDIRECTION_ANNOTATION] !== undefined;
 }

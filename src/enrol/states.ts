@@ -32,6 +32,7 @@ export const POD_EVENTS = [
   'netnsGone', // its netns is gone, or was replaced
   'retry', // the back-off of a failure is over
   'tunnelGone', // no tunnel is connected any more
+  'overwritten', // somebody else changed the annotation
   // outcomes of the actions
   'prepared',
   'acked',
@@ -79,20 +80,23 @@ const OUT: Transition = { state: 'removing', actions: ['drain', 'annotateOff', '
 const REMOVE: Transition = { state: 'removing', actions: ['zdsDel', 'remove'], outcome: 'removed' };
 const GONE: Transition = { state: 'out', actions: [] };
 
+const ANNOTATE: Transition = { ...ANNOUNCE, actions: ['annotateEnabled'] };
+const UNANNOTATE: Transition = { ...OUT, actions: ['annotateOff'] };
+
 const OUT_AT_ONCE = { unwanted: OUT, deleted: OUT, netnsGone: OUT } as const;
 const LEAVING = { unwanted: LEAVE, deleted: OUT, netnsGone: OUT } as const;
 
 const TABLE: Record<PodState, Partial<Record<PodEvent, Transition>>> = {
-  out: { wanted: IN },
+  out: { wanted: IN, overwritten: UNANNOTATE },
   preparing: { prepared: JOIN, failed: UNDO, ...OUT_AT_ONCE },
   joining: { acked: ANNOUNCE, failed: UNDO, tunnelGone: UNDO, ...OUT_AT_ONCE },
   // captured from `activate` on: a failure here is the annotation's, and the pod works meanwhile (peers send plaintext)
   announcing: { announced: ENROLLED, retry: ANNOUNCE, ...LEAVING },
   // a tunnel that goes away leaves it enrolled: refused and counted, never plain
-  enrolled: LEAVING,
+  enrolled: { ...LEAVING, overwritten: ANNOTATE },
   undoing: { undone: PENDING, retry: UNDO, ...OUT_AT_ONCE },
   pending: { retry: IN, ...OUT_AT_ONCE },
-  adopting: { adopted: { ...ANNOUNCE, actions: ['annotateEnabled'] }, retry: ADOPT, ...LEAVING },
+  adopting: { adopted: ANNOTATE, retry: ADOPT, ...LEAVING },
   draining: { drained: REMOVE, retry: LEAVE, wanted: JOIN, deleted: OUT, netnsGone: OUT },
   // nothing turns it round: it ends in `out`, and whoever is still wanted starts anew from there
   removing: { removed: GONE, retry: OUT },

@@ -6,9 +6,10 @@ import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { wire } from '../maps/layout.ts';
 import type { DatapathState, PodFlags, PodTarget, RedirectDriver } from '../redirect/driver.ts';
+import type { PodRecord } from '../sources/source.ts';
 import type { ZdsServer } from '../zds/server.ts';
 import type { Netns } from './netns.ts';
-import { REDIRECTION_ANNOTATION } from './policy.ts';
+import { isAnnotated, REDIRECTION_ANNOTATION } from './policy.ts';
 import type { Action } from './states.ts';
 
 /** One pod as the steps see it; they keep `datapath` and `cookie` true. */
@@ -24,6 +25,8 @@ export interface Subject {
   datapath: DatapathState;
   /** gone from the source: there is nobody to annotate, and nothing to be graceful to */
   deleted: boolean;
+  /** the redirection annotation as last written, and whether the source has shown it so; undefined: not written yet */
+  annotation: { value: string | undefined; shown: boolean } | undefined;
 }
 
 export interface StepsOptions {
@@ -77,12 +80,12 @@ export class Steps {
       case 'remove':
         return this.#remove(pod);
       case 'annotateEnabled':
-        return this.#o.annotate(pod, REDIRECTION_ANNOTATION, 'enabled');
+        return this.#annotate(pod, 'enabled');
       case 'annotatePending':
         return this.#annotateLoosely(pod, 'pending');
       case 'annotateOff':
         if (pod.deleted) return this.#annotateLoosely(pod, undefined);
-        return this.#o.annotate(pod, REDIRECTION_ANNOTATION, undefined);
+        return this.#annotate(pod, undefined);
     }
   }
 
@@ -164,9 +167,14 @@ export class Steps {
     pod.cookie = undefined;
   }
 
+  async #annotate(pod: Subject, value: string | undefined): Promise<void> {
+    await this.#o.annotate(pod, REDIRECTION_ANNOTATION, value);
+    pod.annotation = { value, shown: false };
+  }
+
   async #annotateLoosely(pod: Subject, value: string | undefined): Promise<void> {
     try {
-      await this.#o.annotate(pod, REDIRECTION_ANNOTATION, value);
+      await this.#annotate(pod, value);
     } catch (error) {
       this.#o.log.debug({ pod: `${pod.namespace}/${pod.name}`, error: describe(error) }, 'annotation not written');
     }
@@ -175,6 +183,17 @@ export class Steps {
 
 export function workloadOf(pod: Subject): Parameters<ZdsServer['provide']>[0] {
   return { uid: pod.uid, info: { name: pod.name, namespace: pod.namespace, serviceAccount: pod.serviceAccount }, netnsFd: pod.netns?.fd };
+}
+
+/**
+ * True when the source shows an annotation that somebody else wrote: what peers go by is not so then. What we wrote may take its time
+ * to come back, so that it counts only once it was seen.
+ */
+export function annotationOverwritten({ annotation }: Subject, record: Pick<PodRecord, 'annotations'>): boolean {
+  if (annotation === undefined) return isAnnotated(record);
+  const same = annotation.value === undefined ? !isAnnotated(record) : record.annotations[REDIRECTION_ANNOTATION] === annotation.value;
+  annotation.shown ||= same;
+  return annotation.shown && !same;
 }
 
 function targetOf(pod: Subject): PodTarget {

@@ -2,7 +2,8 @@
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { isSystem } from '../base/errors.ts';
 import { missingCapabilities } from './kernel.ts';
-import { attempt } from './system.ts';
+import { unescaped } from './mountinfo.ts';
+import { attempt, systemError } from './system.ts';
 
 /**
  * Start time in clock ticks since boot: with it, a pid names one process for ever. Undefined when there is none, or only one that
@@ -27,6 +28,16 @@ export function startTime(pid: number, proc = '/proc'): bigint | undefined {
 export function isAlive(pid: number, started?: bigint): boolean {
   const now = startTime(pid);
   return now !== undefined && (started === undefined || now === started);
+}
+
+/** The text of a process's cgroup file, one line per hierarchy. Undefined when there is no such process. @throws CulvertError SYSTEM */
+export function cgroupLines(pid: number, proc = '/proc'): string | undefined {
+  try {
+    return readFileSync(`${proc}/${pid}/cgroup`, 'utf8');
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw systemError(`read cgroup of process ${pid}`, error);
+  }
 }
 
 /** Every process there is now. */
@@ -64,6 +75,18 @@ export function occupiedNetns(proc = '/proc'): Set<string> {
     }
   }
   return ids;
+}
+
+/** Where network namespaces are mounted, as this process sees it, by inode: runtimes keep a sandbox's netns that way. @throws CulvertError SYSTEM */
+export function netnsMounts(mountinfo = attempt('read mounts', () => readFileSync('/proc/self/mountinfo', 'utf8'))): Map<string, string> {
+  const mounts = new Map<string, string>();
+  for (const line of mountinfo.split('\n')) {
+    if (!line.includes(' - nsfs ')) continue;
+    const [, , , root, point] = line.split(' ');
+    const inode = /^net:\[(\d+)\]$/.exec(root ?? '')?.[1];
+    if (inode !== undefined && point !== undefined && !mounts.has(inode)) mounts.set(inode, unescaped(point));
+  }
+  return mounts;
 }
 
 export interface SocketFd {

@@ -21,7 +21,9 @@ export class World {
     ['/ns/b', 102],
     ['/ns/c', 103],
   ]);
+  /** cookies of those that are open */
   readonly open = new Set<number>();
+  readonly #opened = new Map<number, number>();
   readonly driver = new FakeDriver(BigInt);
   readonly annotations = new Map<string, string>();
   annotateFailures = 0;
@@ -39,13 +41,19 @@ export class World {
     const cookie = this.netns.get(path);
     if (cookie === undefined) throw new CulvertError('NETNS_GONE', `open ${path}`);
     this.open.add(cookie);
+    this.#opened.set(cookie, (this.#opened.get(cookie) ?? 0) + 1);
+    let closed = false;
     return {
       path,
       fd: cookie,
       cookie: BigInt(cookie),
       gone: () => this.netns.get(path) !== cookie,
       close: () => {
-        this.open.delete(cookie);
+        if (closed) return;
+        closed = true;
+        const others = (this.#opened.get(cookie) ?? 0) - 1;
+        this.#opened.set(cookie, others);
+        if (others === 0) this.open.delete(cookie);
       },
     };
   };

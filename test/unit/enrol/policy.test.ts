@@ -85,13 +85,13 @@ describe('pod annotations', () => {
     expect(podFlags({}, { dns: true }).flags).toEqual({ dns: true, ingressMode: false, markOnly: false });
     expect(podFlags({ 'ambient.istio.io/dns-capture': 'F', 'ambient.istio.io/bypass-inbound-capture': '1' }, { dns: true })).toEqual({
       flags: { dns: false, ingressMode: true, markOnly: false },
-      warnings: [],
+      warnings: new Map(),
     });
   });
 
   it('are ignored with a warning when they are no boolean', () => {
     const { flags, warnings } = podFlags({ 'ambient.istio.io/dns-capture': 'yes' }, { dns: true });
     expect(flags.dns).toBe(true);
-    expect(warnings).toEqual(['annotation ambient.istio.io/dns-capture="yes" is not a boolean and is ignored']);
+    expect([...warnings.values()]).toEqual(['annotation ambient.istio.io/dns-capture="yes" is not a boolean and is ignored']);
   });
 });
