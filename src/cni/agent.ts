@@ -1,7 +1,6 @@
 /**
- * The plugin's questions to the agent: one HTTP request over the agent's unix socket, within a deadline. Spoken by hand over
- * node:net, because loading Node's HTTP client takes longer than all the rest of a run; and in HTTP/1.0, where the answer is plain
- * text that ends with the connection.
+ * The plugin's questions to the agent: one HTTP request over the agent's unix socket, within a deadline. Spoken by hand and in
+ * HTTP/1.0, where the answer is plain text that ends with the connection: loading Node's client takes longer than all the rest.
  */
 import {
   paths,
@@ -15,6 +14,7 @@ import {
   type CniStatusResponse,
 } from '../agent/api.ts';
 import { isRecord } from './spec.ts';
+import { exchange } from './unix-socket.ts';
 
 /** No answer: nobody listens, the connection broke or the deadline passed. The enrolment snapshot decides then. */
 export class AgentAway extends Error {}
@@ -78,42 +78,15 @@ function notUnderstood(): AgentAway {
 const MAX_ANSWER = 4 << 20;
 
 async function post(runDir: string, path: string, body: unknown, deadlineMs: number): Promise<Record<string, unknown>> {
-  const { connect } = await import('node:net');
   const socketPath = paths.cniSocket(runDir);
   const payload = JSON.stringify(body);
   const head = `POST ${path} HTTP/1.0\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(payload)}\r\n\r\n`;
-  const text = await new Promise<string>((resolve, reject) => {
-    const chunks: Buffer[] = [];
-    let size = 0;
-    const socket = connect(socketPath);
-    const end = (settle: () => void): void => {
-      clearTimeout(deadline);
-      settle();
-      socket.destroy();
-    };
-    const away = (cause: string): void => {
-      end(() => {
-        reject(new AgentAway(`${socketPath}: ${cause}`));
-      });
-    };
-    const deadline = setTimeout(() => {
-      away(`no answer within ${deadlineMs} ms`);
-    }, deadlineMs);
-    socket.on('error', (error) => {
-      away(error.message);
-    });
-    socket.on('data', (chunk: Buffer) => {
-      chunks.push(chunk);
-      size += chunk.length;
-      if (size > MAX_ANSWER) away('the answer does not end');
-    });
-    socket.on('end', () => {
-      end(() => {
-        resolve(Buffer.concat(chunks).toString('utf8'));
-      });
-    });
-    socket.write(head + payload);
-  });
+  let text: string;
+  try {
+    text = await exchange(socketPath, head + payload, deadlineMs, MAX_ANSWER);
+  } catch (error) {
+    throw new AgentAway(`${socketPath}: ${(error as Error).message}`);
+  }
   return settled(text);
 }
 
