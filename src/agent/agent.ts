@@ -1,9 +1,10 @@
 /**
  * The node agent, put together. Sockets are bound before anything slow, so that tunnels and plugins that come early wait instead
- * of failing; they are answered once the kernel's state and the source's first snapshot are known.
+ * of failing; they are answered once the kernel's state and the source's first snapshot are known. The plugin is installed last, when
+ * pods can be served; that it is ready is said from then on.
  */
-import { connect } from 'node:net';
 import { mkdirSync } from 'node:fs';
+import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -13,55 +14,72 @@ import { Reconciler } from '../enrol/reconciler.ts';
 import { Steps } from '../enrol/steps.ts';
 import type { RedirectDriver } from '../redirect/driver.ts';
 import { createEbpfDriver } from '../redirect/ebpf/index.ts';
-import { createFileSource } from '../sources/file/source.ts';
 import type { MeshSnapshot, Source } from '../sources/source.ts';
-import { cgroup2Mount } from '../sys/cgroup.ts';
+import { openDoor, routes } from '../sys/doors.ts';
 import { bpfObject, native } from '../sys/native.ts';
-import { occupiedNetns, processes } from '../sys/procfs.ts';
+import { occupiedNetns } from '../sys/procfs.ts';
 import { seqpacketListen } from '../sys/seqpacket.ts';
 import { MAX_PACKET } from '../zds/messages.ts';
 import { ZdsServer } from '../zds/server.ts';
 import { ADMIN_PACKET, adminConnection } from './admin.ts';
-import { podsOf, readinessOf, statusOf, type Known } from './answers.ts';
-import { paths, type AdminRequest } from './api.ts';
+import { adminRequests } from './admin-requests.ts';
+import { readinessOf, type Known } from './answers.ts';
+import { paths } from './api.ts';
 import { Attachments } from './attachments.ts';
 import { cniHandlers } from './cni-handlers.ts';
 import { serveCni } from './cni-server.ts';
 import type { AgentConfig } from './config.ts';
 import { EnrolmentWriter } from './enrolment-file.ts';
+import { installationOf } from './installation.ts';
 import { instanceId } from './instance.ts';
-import { ManualRedirect } from './redirect.ts';
+import { Gauges } from './metrics/gauges.ts';
+import { countChanges, measuredApi, measuredSteps, measuredZds } from './metrics/measured.ts';
+import { AgentMetrics } from './metrics/metrics.ts';
+import { openApi, openSource } from './open-source.ts';
+import { proveHost } from './proofs.ts';
+import { healthDoor, Readiness } from './readiness.ts';
+import { annotateIfPossible } from './shutdown.ts';
+import { stopAgent } from './stop.ts';
 import { TrustedTunnels } from './tunnels.ts';
-import { verifyPods } from './verify.ts';
 
 const TICK_MS = 2000;
 /** How often sandboxes that ended without a word are forgotten. */
 const PRUNE_MS = 60_000;
 
 export interface Agent {
+  /** Resolves when something happened that only an operator can mend. */
+  readonly failure: Promise<unknown>;
   /** Closes every door; whatever is enrolled goes on working by its pins. */
   close(): Promise<void>;
+  /** Told to stop: closes, and takes everything off the node when nobody comes after it. @returns false when something was left over */
+  stop(): Promise<boolean>;
 }
 
 /** @throws CulvertError AGENT_REFUSED when another agent serves this run directory; whatever the driver's installation throws */
 export async function startAgent(config: AgentConfig, log: Logger): Promise<Agent> {
-  await refuseSecond(paths.cniSocket(config.runDir));
-  for (const directory of [config.runDir, config.stateDir, dirname(config.zdsSocket)]) mkdirSync(directory, { recursive: true });
-  const doors: { close(): unknown }[] = [];
+  const doors: Doors = [];
   const closeAll = async (): Promise<void> => {
     for (const door of doors.splice(0).reverse()) await door.close();
   };
   try {
-    await open(config, log, doors);
-    return { close: closeAll };
+    const readiness = new Readiness();
+    if (config.healthPort !== 0) doors.push(await openDoor(healthDoor(readiness), config.healthPort));
+    await refuseSecond(paths.cniSocket(config.runDir));
+    for (const directory of [config.runDir, config.stateDir, dirname(config.zdsSocket)]) mkdirSync(directory, { recursive: true });
+    const opened = await open(config, log, readiness, doors);
+    return { failure: opened.failure, close: closeAll, stop: () => stopAgent({ config, log, ...opened, close: closeAll }) };
   } catch (error) {
     await closeAll();
     throw error;
   }
 }
 
-/** @param doors everything opened, in order, also when it throws */
-async function open(config: AgentConfig, log: Logger, doors: { close(): unknown }[]): Promise<void> {
+/** In the order in which they were opened; closed in the reverse one. */
+type Doors = { close(): unknown }[];
+
+/** @param doors everything opened, also when it throws */
+async function open(config: AgentConfig, log: Logger, readiness: Readiness, doors: Doors) {
+  const metrics = new AgentMetrics(version);
   const zds = new ZdsServer({
     listen: (onConnection) => seqpacketListen(config.zdsSocket, MAX_PACKET, onConnection),
     log: log.child({ part: 'zds' }),
@@ -78,10 +96,13 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
   });
   doors.push(zds);
 
+  readiness.starting('looking at the host');
+  const { cgroupRoot } = proveHost(config);
+  readiness.starting('installing the datapath');
   const driver: RedirectDriver = createEbpfDriver({
     object: bpfObject(),
     pinDir: config.pinDir,
-    cgroupRoot: config.cgroupRoot ?? cgroup2Mount(),
+    cgroupRoot,
     nodeNetns: config.nodeNetns,
     instance: instanceId(config.stateDir),
     version,
@@ -90,23 +111,37 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
   });
   doors.push(driver);
 
-  const source = createFileSource({ meshFile: config.meshFile, node: config.node });
-  const tunnels = new TrustedTunnels({ driver, cgroupId: (path) => native.cgroupId(path), log: log.child({ part: 'tunnels' }) });
-  const annotate: Source['annotate'] = (pod, key, value) => source.annotate(pod, key, value);
+  const plainApi = await openApi(config);
+  const api = plainApi && measuredApi(plainApi, metrics);
+  if (api !== undefined) doors.push(api);
+  const source = await openSource(config, api, log);
+  const tunnels = new TrustedTunnels({
+    driver,
+    cgroupId: (path) => native.cgroupId(path),
+    proc: config.procRoot,
+    log: log.child({ part: 'tunnels' }),
+  });
+  const given = { up: false };
+  const annotate: Source['annotate'] = (...what) => source.annotate(...what);
+  const annotateLoosely = annotateIfPossible(annotate, log);
   const steps = new Steps({
     driver,
-    zds,
-    annotate,
+    zds: measuredZds(zds, metrics),
+    annotate: (...what) => (given.up ? annotateLoosely(...what) : annotate(...what)),
     graceCapMs: config.graceCapMs,
     leaveDeadlineMs: config.leaveDeadlineMs,
     log: log.child({ part: 'enrol' }),
   });
   const netnsAt: OpenNetns = (path) => openNetns(path, (fd) => native.netnsCookie(fd));
-  const reconciler = new Reconciler({
+  const reconciler: Reconciler = new Reconciler({
     node: config.node,
     driver,
     zds,
-    steps,
+    steps: measuredSteps(steps, {
+      metrics,
+      since: (uid) => reconciler.registry.get(uid)?.pod.since.getTime(),
+      leaving: (cookie) => gauges.leaving(cookie),
+    }),
     openNetns: netnsAt,
     excludedNamespaces: new Set(config.excludedNamespaces),
     dns: config.dnsCapture,
@@ -121,89 +156,83 @@ async function open(config: AgentConfig, log: Logger, doors: { close(): unknown 
     },
   });
 
-  const known: Known = { config, driver, reconciler, zds, source };
+  const installation = installationOf(config, log);
+  if (installation !== undefined) {
+    doors.push(installation);
+    readiness.needs(() => (installation.ready ? undefined : `the CNI plugin is not installed: ${installation.state.reason}`));
+  }
+  readiness.needs(() => (reconciler.started ? undefined : 'the source has not said yet which pods there are'));
+  const known: Known = { config, driver, reconciler, zds, source, readiness, installation };
+  const gauges = new Gauges(metrics.registry, { ...known, perPod: config.podMetrics });
+  if (config.metricsPort !== 0) {
+    const type = metrics.registry.contentType;
+    const door = routes({ '/metrics': async () => ({ status: 200, type, body: await gauges.scrape() }) });
+    doors.push(await openDoor(door, config.metricsPort));
+  }
+
   let latest: MeshSnapshot | undefined;
-  const answer = adminHandler(known, config, () => latest);
+  const answer = adminRequests(known, config, () => latest);
   doors.push(seqpacketListen(paths.adminSocket(config.runDir), ADMIN_PACKET, adminConnection(answer, log.child({ part: 'admin' }))));
 
   const enrolment = new EnrolmentWriter({ path: paths.enrolment(config.stateDir), log, ...config });
+  const changed = countChanges(config.node, metrics);
+  const first = Promise.withResolvers<undefined>();
   const watch = source.watch(
     (snapshot) => {
       latest = snapshot;
+      metrics.lastSnapshot.setToCurrentTime();
+      changed(snapshot);
       reconciler.apply(snapshot);
       void enrolment.update(snapshot);
+      first.resolve(undefined);
     },
     (error) => {
+      metrics.sourceErrors.inc();
       log.error(
         { error: describe(error) },
         source.synced() ? 'source has faults; the last good state stays in use' : 'source has faults; nothing is known yet',
       );
     },
   );
-  doors.push(watch);
-  const tick = setInterval(() => {
-    reconciler.tick();
-    tunnels.sweep();
-  }, TICK_MS);
-  doors.push({
-    close: () => {
-      clearInterval(tick);
-    },
-  });
+  doors.push(watch, { close: () => source.close?.() });
+  doors.push(
+    every(TICK_MS, () => {
+      reconciler.tick();
+      tunnels.sweep();
+    }),
+  );
 
   const cniLog = log.child({ part: 'cni' });
   const attachments = new Attachments(paths.attachments(config.runDir), cniLog);
-  const pruning = setInterval(() => {
-    attachments.prune();
-  }, PRUNE_MS);
-  doors.push({
-    close: () => {
-      clearInterval(pruning);
-    },
-  });
+  doors.push(every(PRUNE_MS, () => attachments.prune()));
   const cni = cniHandlers({
     reconciler,
     driver,
     attachments,
     openNetns: netnsAt,
     readiness: () => readinessOf(known),
-    occupied: occupiedNetns,
+    occupied: () => occupiedNetns(config.procRoot),
     log: cniLog,
   });
-  doors.push(await serveCni(paths.cniSocket(config.runDir), cni, cniLog));
-  log.info({ node: config.node, version, runDir: config.runDir, pinDir: config.pinDir, zds: config.zdsSocket }, 'agent serves');
-}
-
-function adminHandler(known: Known, config: AgentConfig, latest: () => MeshSnapshot | undefined) {
-  const { driver, reconciler } = known;
-  const manual = new ManualRedirect(driver, (fd) => native.netnsCookie(fd), processes);
-  const knownIps = (): string[] => [...(latest()?.pods.values() ?? [])].flatMap((pod) => pod.ips);
-  return async (request: AdminRequest, netnsFd: number | undefined): Promise<unknown> => {
-    switch (request.op) {
-      case 'status':
-        return statusOf(known);
-      case 'pods':
-        return podsOf(known);
-      case 'verify': {
-        const chosen =
-          request.pod === undefined ? reconciler.registry.all().filter((entry) => entry.pod.captured) : [named(reconciler, request.pod)];
-        return verifyPods(chosen, { node: config.node, nodeNetns: config.nodeNetns, driver, native, knownIps });
-      }
-      case 'redirect-on':
-        return manual.on(netnsFd, request.flags ?? {});
-      case 'redirect-off':
-        return manual.off(netnsFd);
-      case 'redirect-show':
-        return manual.show(netnsFd);
-    }
+  const observe = (verb: string, status: number, seconds: number): void => {
+    metrics.pluginRequests.inc({ response_code: String(status) });
+    if (verb !== '') metrics.cniDuration.observe({ verb }, seconds);
   };
+  doors.push(await serveCni(paths.cniSocket(config.runDir), cni, cniLog, observe));
+  readiness.started();
+  log.info({ node: config.node, version, runDir: config.runDir, pinDir: config.pinDir, zds: config.zdsSocket }, 'agent serves');
+  const failure = Promise.withResolvers<unknown>();
+  if (installation !== undefined) first.promise.then(() => installation.start()).catch(failure.resolve);
+  return { api, reconciler, installation, given, failure: failure.promise };
 }
 
-function named(reconciler: Reconciler, pod: string): NonNullable<ReturnType<Reconciler['registry']['named']>> {
-  const [namespace = '', name = ''] = pod.split('/');
-  const entry = reconciler.registry.named(namespace, name);
-  if (entry === undefined) throw new CulvertError('POD_UNKNOWN', `verify ${pod}: this node has no such pod`);
-  return entry;
+function every(ms: number, act: () => void): { close(): void } {
+  const timer = setInterval(act, ms);
+  return {
+    close: () => {
+      clearInterval(timer);
+    },
+  };
 }
 
 /** Binding removes a stale socket; an agent that lives must not lose its own that way. */

@@ -3,11 +3,13 @@ import { release } from 'node:os';
 import { version } from '../base/version.ts';
 import { reason, summary, type Entry, type PodSummary } from '../enrol/registry.ts';
 import type { Reconciler } from '../enrol/reconciler.ts';
+import type { Installation, InstallationState } from '../install/installation.ts';
 import type { PodCounters, RedirectDriver } from '../redirect/driver.ts';
 import type { Source } from '../sources/source.ts';
 import type { ZdsServer } from '../zds/server.ts';
 import type { AgentStatus, CniStatusResponse, PodStatus } from './api.ts';
 import type { AgentConfig } from './config.ts';
+import type { Readiness } from './readiness.ts';
 
 export const NO_COUNTERS: PodCounters = { outboundRedirected: 0, inboundRedirected: 0, outboundPassed: {}, inboundPassed: {}, dropped: {} };
 
@@ -17,6 +19,9 @@ export interface Known {
   reconciler: Reconciler;
   zds: Pick<ZdsServer, 'connections'>;
   source: Pick<Source, 'kind' | 'synced'>;
+  readiness: Pick<Readiness, 'reasons'>;
+  /** undefined: somebody else installs the plugin */
+  installation: Pick<Installation, 'state' | 'installs' | 'ready'> | undefined;
 }
 
 /** Ready: the source's first word was worked in, and a tunnel is there to take pods. */
@@ -34,7 +39,13 @@ export function statusOf(known: Known): AgentStatus {
     tunnel: { kind: config.tunnel, connections },
     pods: { enrolled: count('enrolled'), pending: count('pending'), notEnrolled: count('not-enrolled') },
     source: { kind: source.kind, synced: source.synced() },
+    ...(known.installation === undefined ? {} : { install: installOf(known.installation.state) }),
+    problems: [...known.readiness.reasons, ...(connections.length > 0 ? [] : ['no tunnel is connected: enrolled pods are refused'])],
   };
+}
+
+function installOf({ ready, file, reason }: InstallationState): NonNullable<AgentStatus['install']> {
+  return { ready, file: file ?? '', reason };
 }
 
 /** What STATUS of the plugin asks. Limited: pods are enrolled, and no tunnel is there to take their connections. */

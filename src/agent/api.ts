@@ -26,6 +26,10 @@ export interface AgentStatus {
   tunnel: { kind: 'builtin' | 'external'; connections: { id: string; since: string }[] };
   pods: { enrolled: number; pending: number; notEnrolled: number };
   source: { kind: string; synced: boolean };
+  /** of the CNI plugin; absent when somebody else does it. file: the configuration that has our entry, "" when none has */
+  install?: { ready: boolean; file: string; reason: string };
+  /** what is not as it should be, one sentence each */
+  problems: string[];
 }
 
 export interface PodStatus {

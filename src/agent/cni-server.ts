@@ -56,18 +56,30 @@ const addSchema = z.object({
 });
 const gcSchema = z.object({ network: name, valid: z.array(z.object({ containerId: z.string(), ifname: z.string() })) });
 
+/** @param verb "add"; "" for what is none */
+export type CniObserver = (verb: string, status: number, seconds: number) => void;
+
 /** Listening when it resolves. */
-export async function serveCni(path: string, handlers: CniHandlers, log: Logger): Promise<{ close(): Promise<void> }> {
+export async function serveCni(
+  path: string,
+  handlers: CniHandlers,
+  log: Logger,
+  observe: CniObserver = () => undefined,
+): Promise<{ close(): Promise<void> }> {
   mkdirSync(dirname(path), { recursive: true });
   rmSync(path, { force: true });
   const server = createServer((request, response) => {
+    const begun = performance.now();
+    const observed = (status: number): void => observe(verbOf(request), status, (performance.now() - begun) / 1000);
     answer(request, handlers).then(
       (body) => {
+        observed(200);
         reply(response, 200, body);
       },
       (error: unknown) => {
         const { status, fault } = faultOf(error);
         log.warn({ url: request.url, ...fault }, 'plugin request failed');
+        observed(status);
         reply(response, status, { error: fault });
       },
     );
@@ -107,6 +119,10 @@ async function answer(request: IncomingMessage, handlers: CniHandlers): Promise<
       return handlers.status();
   }
   throw new HttpFault(404, `there is no ${url}`);
+}
+
+function verbOf({ url = '' }: IncomingMessage): string {
+  return /^\/v1\/(add|del|check|gc|status)$/.exec(url)?.[1] ?? '';
 }
 
 async function body(request: IncomingMessage): Promise<string> {

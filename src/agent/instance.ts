@@ -4,9 +4,13 @@ import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { join } from 'node:path';
 import { CulvertError, isSystem } from '../base/errors.ts';
 
+export function instancePath(stateDir: string): string {
+  return join(stateDir, 'instance');
+}
+
 /** @throws CONFIG_INVALID when the file holds something else: a new id would make strangers of our own pins */
 export function instanceId(stateDir: string): bigint {
-  const path = join(stateDir, 'instance');
+  const path = instancePath(stateDir);
   mkdirSync(stateDir, { recursive: true });
   const temporary = `${path}.${process.pid}`;
   try {
@@ -17,6 +21,20 @@ export function instanceId(stateDir: string): bigint {
   } finally {
     rmSync(temporary, { force: true });
   }
+  return readInstanceId(path);
+}
+
+/** Of an agent that ran here. @returns undefined when none did. @throws as instanceId */
+export function knownInstanceId(stateDir: string): bigint | undefined {
+  try {
+    return readInstanceId(instancePath(stateDir));
+  } catch (error) {
+    if (isSystem(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+function readInstanceId(path: string): bigint {
   const text = readFileSync(path, 'utf8').trim();
   const id = /^[0-9a-f]{16}$/.test(text) ? BigInt(`0x${text}`) : 0n;
   if (id === 0n)

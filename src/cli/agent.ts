@@ -1,8 +1,9 @@
 /** `culvert agent`: reads its configuration, runs until it is told to stop. */
-import { agentConfigSchema } from '../agent/config.ts';
 import { startAgent } from '../agent/agent.ts';
+import { agentConfigSchema, checkAgentConfig } from '../agent/config.ts';
 import { configHelp, loadConfig } from '../base/config.ts';
 import { createLogger } from '../base/log.ts';
+import { stopSignal, surviveRejections } from './process.ts';
 import { allSettings } from './settings.ts';
 
 /** @returns the exit code. @throws CulvertError CONFIG_INVALID, and what starting throws */
@@ -12,15 +13,15 @@ export async function run(args: string[]): Promise<number> {
     return 0;
   }
   const config = loadConfig(agentConfigSchema, { args, env: process.env, otherKeys: allSettings });
+  checkAgentConfig(config);
   const log = createLogger('agent', config.logLevel);
-  const stopped = new Promise<NodeJS.Signals>((resolve) => {
-    process.once('SIGTERM', resolve);
-    process.once('SIGINT', resolve);
-    process.on('SIGHUP', () => undefined); // files are watched: there is nothing to reload
-  });
+  surviveRejections(log);
+  const stopped = stopSignal();
+  process.on('SIGHUP', () => undefined); // files are watched: there is nothing to reload
   const agent = await startAgent(config, log);
-  const signal = await stopped;
-  log.info({ signal }, 'agent stops; what is enrolled goes on by its pins');
+  const failed = agent.failure.then((error) => ({ error }));
+  const end = await Promise.race([stopped, failed]);
+  if (typeof end === 'string') return (await agent.stop()) ? 0 : 1;
   await agent.close();
-  return 0;
+  throw end.error;
 }

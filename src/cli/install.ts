@@ -1,10 +1,10 @@
 /** `culvert install`: the plugin's executable and its entry on this host, once or kept there. */
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { Option, type Command } from 'commander';
 import { createLogger } from '../base/log.ts';
 import type { PluginSettings } from '../install/conflist.ts';
 import type { Installation, InstallationOptions } from '../install/installation.ts';
-import { builtFile } from '../sys/assets.ts';
+import { builtPlugin } from '../sys/assets.ts';
 import { hostDirectories, type HostDirectories } from './host-directories.ts';
 import type { Cli } from './main.ts';
 import { answer, formatOption, type Format } from './output.ts';
@@ -65,7 +65,7 @@ export function addInstall(root: Command, cli: Cli): void {
 function installationOptions(options: InstallOptions): InstallationOptions {
   const { runDir, stateDir, onAgentDown, statusPolicy, ownConfig } = options;
   return {
-    plugin: options.plugin ?? builtFile('culvert-cni') ?? join(dirname(process.execPath), 'culvert-cni'),
+    plugin: options.plugin ?? builtPlugin(),
     binDir: options.cniBinDir,
     confDir: options.cniConfDir,
     ...(options.cniConfName === undefined ? {} : { confName: options.cniConfName }),

@@ -11,7 +11,7 @@ export type DaemonSetState =
   | 'elsewhere'
   | 'deleting'
   | 'gone'
-  /** our account is no longer let in: it went with the rest of the release */
+  /** our account is no longer let in, or may no longer ask: it, or its role (which istio-cni takes for silence), went with the release */
   | 'unauthorized'
   /** the API server did not tell */
   | 'unknown';

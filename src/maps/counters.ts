@@ -7,6 +7,10 @@ import { reasonOf, reasons } from './reasons.ts';
 /** The same connection again, seen when its SYN arrives: not counted twice. */
 const SECOND_LOOK: number = REASON.OUT_REDIRECT_ACCEPTED;
 
+export function isSecondLook(reason: number): boolean {
+  return reason === SECOND_LOOK;
+}
+
 /** How often each reason (C number) was met in a netns; absent means never. */
 export function countsOf(maps: Pick<Maps, 'counters'>, cookie: bigint): Map<number, number> {
   const counts = new Map<number, number>();
@@ -25,7 +29,7 @@ export function summarize(counts: ReadonlyMap<number, number>): PodCounters {
   const sum: PodCounters = { outboundRedirected: 0, inboundRedirected: 0, outboundPassed: {}, inboundPassed: {}, dropped: {} };
   for (const [number, count] of counts) {
     const { direction, verdict, reason } = reasonOf(number);
-    if (verdict === 'redirected' && number !== SECOND_LOOK) {
+    if (verdict === 'redirected' && !isSecondLook(number)) {
       if (direction === 'outbound') sum.outboundRedirected += count;
       else sum.inboundRedirected += count;
     } else if (verdict === 'passed') {

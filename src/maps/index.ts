@@ -1,7 +1,7 @@
 /** Typed handles on the datapath's maps. Layout and names come from the BPF object; nothing else in TypeScript knows bytes. */
 export { formatAddress, formatEnd, parseAddress } from './address.ts';
 export { decode, encode } from './codec.ts';
-export { countersOf, countsOf, deleteCounters, summarize, totalOf } from './counters.ts';
+export { countersOf, countsOf, deleteCounters, isSecondLook, summarize, totalOf } from './counters.ts';
 export { dumpMaps, type MapDump, type Row } from './dump.ts';
 export { decodeEvent, type Event } from './events.ts';
 export * from './layout.ts';

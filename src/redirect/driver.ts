@@ -44,6 +44,22 @@ export interface PodCounters {
   dropped: Record<string, number>;
 }
 
+/** How often a reason was met in a netns. Notices ("app-mark") have neither direction nor verdict: "other". */
+export interface Tally {
+  cookie: bigint;
+  direction: 'outbound' | 'inbound' | 'other';
+  verdict: 'redirected' | 'passed' | 'dropped' | 'other';
+  /** "own", "no-tunnel" */
+  reason: string;
+  count: number;
+}
+
+export interface Occupancy {
+  map: string;
+  entries: number;
+  maxEntries: number;
+}
+
 export interface DatapathEvent {
   /** RFC 3339 */
   time: string;
@@ -91,6 +107,10 @@ export interface RedirectDriver {
   captured(netnsFd: number): number;
   listeners(cookie: bigint): { port: number; alive: boolean }[];
   counters(cookie: bigint): PodCounters;
+  /** For metrics: of one netns, or of all in one reading. */
+  tallies(cookie?: bigint): Tally[];
+  /** How full the maps are whose being full refuses something. */
+  occupancy(): Occupancy[];
   /** The tunnel's proof of identity: its cgroup v2 id, written before the first ZDS add, kept while it drains. */
   trustTunnel(cgroupId: bigint): void;
   distrustTunnel(cgroupId: bigint): void;

@@ -1,5 +1,6 @@
 /** Files that come with the program: beside the sources while developing, inside the executable once it is built. */
 import * as sea from 'node:sea';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Path in the source tree's `build/`; undefined in a bundle, where the sources' place means nothing. */
@@ -18,4 +19,9 @@ export function executableAsset(name: string): Uint8Array | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The plugin's executable that was built with this program: it lies beside it. */
+export function builtPlugin(): string {
+  return builtFile('culvert-cni') ?? join(dirname(process.execPath), 'culvert-cni');
 }

@@ -4,7 +4,7 @@ import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { ListenOptions } from 'node:net';
 import { dirname } from 'node:path';
-import { CulvertError } from '../base/errors.ts';
+import { CulvertError, describe } from '../base/errors.ts';
 
 export interface Answer {
   status: number;
@@ -12,21 +12,36 @@ export interface Answer {
   body: string;
 }
 
-export function routes(table: Record<string, () => Answer>): RequestListener {
+export function routes(table: Record<string, () => Answer | Promise<Answer>>): RequestListener {
   return (request, response) => {
     const [path = ''] = (request.url ?? '').split('?', 1); // not as a URL: what is none, "//", would throw and end the process
     const route = Object.hasOwn(table, path) ? table[path] : undefined;
-    const answer: Answer =
-      request.method !== 'GET'
-        ? { status: 405, type: 'text/plain', body: 'GET only\n' }
-        : (route?.() ?? { status: 404, type: 'text/plain', body: `not found; there is ${Object.keys(table).join(', ')}\n` });
-    response.writeHead(answer.status, { 'content-type': answer.type }).end(answer.body);
+    const say = ({ status, type, body }: Answer): void => {
+      response.writeHead(status, { 'content-type': type }).end(body);
+    };
+    if (request.method !== 'GET') say({ status: 405, type: 'text/plain', body: 'GET only\n' });
+    else if (route === undefined) say({ status: 404, type: 'text/plain', body: `not found; there is ${Object.keys(table).join(', ')}\n` });
+    else
+      new Promise<Answer>((resolve) => resolve(route())).then(say, (error: unknown) =>
+        say({ status: 500, type: 'text/plain', body: `${describe(error)}\n` }),
+      );
   };
 }
 
 /** @throws SYSTEM */
 export async function serveTcp(handler: RequestListener, port: number, host?: string): Promise<Server> {
   return listen(handler, host === undefined ? { port } : { port, host }, `port ${String(port)}`);
+}
+
+/** As `serveTcp`, with a door that can be closed at once. @throws SYSTEM */
+export async function openDoor(handler: RequestListener, port: number): Promise<{ close(): void }> {
+  const server = await serveTcp(handler, port);
+  return {
+    close: () => {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
 }
 
 export interface UnixServer {

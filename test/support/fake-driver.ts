@@ -1,6 +1,6 @@
 /** A redirect driver that keeps in memory what the kernel would keep, and every call in order. Survives its user, as pins do. */
 import { CulvertError } from '../../src/base/errors.ts';
-import type { DatapathEvent, EnrolledNetns, PodCounters, PodTarget, RedirectDriver } from '../../src/redirect/driver.ts';
+import type { DatapathEvent, EnrolledNetns, Occupancy, PodCounters, PodTarget, RedirectDriver, Tally } from '../../src/redirect/driver.ts';
 
 export class FakeDriver implements RedirectDriver {
   readonly name = 'ebpf';
@@ -81,6 +81,14 @@ export class FakeDriver implements RedirectDriver {
   }
   counters(): PodCounters {
     return { outboundRedirected: 1, inboundRedirected: 2, outboundPassed: {}, inboundPassed: {}, dropped: {} };
+  }
+  /** what the counters say */
+  counted: Tally[] = [];
+  tallies(cookie?: bigint): Tally[] {
+    return this.counted.filter((tally) => cookie === undefined || tally.cookie === cookie);
+  }
+  occupancy(): Occupancy[] {
+    return [{ map: 'pods', entries: this.kernel.size, maxEntries: 564 }];
   }
   trustTunnel(cgroupId: bigint): void {
     this.calls.push(`trust ${cgroupId}`);

@@ -4,7 +4,7 @@ import type { Logger } from '../../base/log.ts';
 import { countersOf, podState, REASON, totalOf, type Pod } from '../../maps/index.ts';
 import { native } from '../../sys/native.ts';
 import { Netns } from '../../sys/netns.ts';
-import type { DatapathEvent, EnrolledNetns, PodCounters, PodTarget, RedirectDriver } from '../driver.ts';
+import type { DatapathEvent, EnrolledNetns, Occupancy, PodCounters, PodTarget, RedirectDriver, Tally } from '../driver.ts';
 import { openEvents, type EventStream } from './events.ts';
 import type { Installed } from './install.ts';
 import { faultsOf } from './faults.ts';
@@ -18,6 +18,7 @@ import { attachPodLink } from './pod-link.ts';
 import type { EbpfProbe } from './probe.ts';
 import { PodWatch } from './pod-watch.ts';
 import { sweep } from './sweep.ts';
+import { occupancyOf, talliesOf } from './tallies.ts';
 
 export class EbpfDriver implements RedirectDriver {
   readonly name = 'ebpf';
@@ -116,6 +117,14 @@ export class EbpfDriver implements RedirectDriver {
 
   counters(cookie: bigint): PodCounters {
     return countersOf(this.#path.maps, cookie);
+  }
+
+  tallies(cookie?: bigint): Tally[] {
+    return talliesOf(this.#path.maps, cookie);
+  }
+
+  occupancy(): Occupancy[] {
+    return occupancyOf(this.#path.maps, this.#installed.sizes);
   }
 
   trustTunnel(cgroupId: bigint): void {

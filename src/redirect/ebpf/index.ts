@@ -8,6 +8,7 @@ import { constantsOf, probeEbpf } from './probe.ts';
 
 export { EbpfDriver } from './driver.ts';
 export { probeEbpf } from './probe.ts';
+export { uninstallEbpf } from './uninstall.ts';
 
 export interface EbpfOptions {
   /** culvert.bpf.o */

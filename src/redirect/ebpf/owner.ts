@@ -27,7 +27,7 @@ export function checkOwner(pins: Pins, instance: bigint): void {
 }
 
 /** undefined when the maps are not Culvert's */
-function readOwner(pins: Pins): Owner | undefined {
+export function readOwner(pins: Pins): Owner | undefined {
   const fd = openPin(`${pins.maps}/owner`);
   if (fd === undefined) return undefined;
   try {
