@@ -124,15 +124,19 @@ export class Installation {
 
   async #look(): Promise<void> {
     let missing = this.#watches.rearm();
+    let unseen = false;
     try {
       await this.#install();
       this.#failures = 0;
-      if (missing.length > 0) missing = this.#watches.rearm(); // it may be there by our own doing
+      if (missing.length > 0) {
+        missing = this.#watches.rearm(); // it may be there by our own doing
+        unseen = true; // what happened since the look, and was not told yet, went with the old watches
+      }
     } catch (error) {
       this.#failures++;
       throw error;
     } finally {
-      this.#schedule(missing.length > 0 || this.#failures > 0 ? this.#retryDelay() : RECHECK_MS);
+      this.#schedule(missing.length > 0 || this.#failures > 0 ? this.#retryDelay() : unseen ? SETTLE_MS : RECHECK_MS);
     }
   }
 
