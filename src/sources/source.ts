@@ -73,6 +73,6 @@ export interface Source {
    * together or dropped by the source.
    */
   event?(pod: { uid: string; namespace: string; name: string }, event: PodEvent): void;
-  /** Fails the writes that are under way, and all further ones; watches are closed by whoever opened them. */
+  /** Nothing waits for its turn to be written any more; watches are closed by whoever opened them. */
   close?(): void;
 }

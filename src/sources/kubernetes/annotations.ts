@@ -74,7 +74,7 @@ export class PodAnnotations {
     this.#settle(uid, lane, version);
   }
 
-  /** Who waits for a turn goes on at once, to be refused by a client that is closed. */
+  /** Who waits for a turn goes on at once. */
   close(): void {
     this.#closed.abort();
   }

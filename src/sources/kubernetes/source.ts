@@ -7,7 +7,8 @@ import { PodEvents } from './events.ts';
 import { Mirror } from './mirror.ts';
 
 export interface KubernetesSourceOptions {
-  api: KubeApi & { close(): void };
+  /** whoever made it closes it */
+  api: KubeApi;
   /** whose pods */
   node: string;
   log: Logger;
@@ -59,7 +60,6 @@ export function createKubernetesSource({ api, node, log }: KubernetesSourceOptio
     close() {
       annotations.close();
       events.close();
-      api.close();
     },
   };
 }
