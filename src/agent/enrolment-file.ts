@@ -2,7 +2,8 @@
 import { writeAtomically } from '../base/atomic-file.ts';
 import { describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { namespaceEnrols } from '../enrol/policy.ts';
+import { knownSelectors, namespaceEnrols } from '../enrol/policy.ts';
+import type { EnablementSelector } from '../enrol/selectors.ts';
 import type { MeshSnapshot } from '../sources/source.ts';
 import type { EnrolmentFile } from './api.ts';
 
@@ -10,6 +11,7 @@ export interface EnrolmentOptions {
   path: string;
   node: string;
   excludedNamespaces: readonly string[];
+  enablementSelectors?: readonly EnablementSelector[] | undefined;
   ownPods: EnrolmentFile['ownPods'];
   log: Logger;
 }
@@ -42,13 +44,13 @@ export class EnrolmentWriter {
 }
 
 function enrolmentOf(snapshot: MeshSnapshot, o: EnrolmentOptions): Omit<EnrolmentFile, 'writtenAt'> {
-  const excluded = new Set(o.excludedNamespaces);
+  const rules = { excludedNamespaces: new Set(o.excludedNamespaces), selectors: knownSelectors(o.enablementSelectors) };
   const namespaces = [...snapshot.namespaces.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   return {
     version: 1,
     node: o.node,
     excludedNamespaces: [...o.excludedNamespaces],
-    namespaces: Object.fromEntries(namespaces.map((namespace) => [namespace.name, { enrolled: namespaceEnrols(namespace, excluded) }])),
+    namespaces: Object.fromEntries(namespaces.map((namespace) => [namespace.name, { enrolled: namespaceEnrols(namespace, rules) }])),
     ownPods: o.ownPods,
   };
 }

@@ -14,11 +14,12 @@ import type { Discovery } from './discovery.ts';
 import type { Netns, OpenNetns } from './netns.ts';
 import { OVERRIDES, podFlags } from './overrides.ts';
 import { MeshPod, type Backoff } from './pod.ts';
-import { decide, ended } from './policy.ts';
+import { decide, ended, knownSelectors, type EnrolmentRules } from './policy.ts';
 import { Registry, type Entry } from './registry.ts';
 import { adoptFromKernel, type Leftover } from './restart.ts';
 import { found, release, replaced, takeFound, toSeek } from './sandbox.ts';
 import { Search } from './search.ts';
+import type { EnablementSelector } from './selectors.ts';
 import { annotationOverwritten, type Steps, type Subject } from './steps.ts';
 import { Troubles, type OnTrouble } from './troubles.ts';
 
@@ -32,6 +33,8 @@ export interface ReconcilerOptions {
   discover?: Discovery;
   log: Logger;
   excludedNamespaces: ReadonlySet<string>;
+  /** default: Istio's two */
+  enablementSelectors?: readonly EnablementSelector[] | undefined;
   /** whether DNS is captured where a pod says nothing */
   dns: boolean;
   /** pods worked on at once; default 8 */
@@ -52,6 +55,7 @@ export class Reconciler {
   readonly #changes = new Changes();
   readonly #search: Search | undefined;
   readonly #troubles: Troubles;
+  readonly #rules: EnrolmentRules;
   #snapshot: MeshSnapshot | undefined;
   #leftovers: Leftover[] = [];
   #leaving = false;
@@ -60,6 +64,7 @@ export class Reconciler {
   constructor(options: ReconcilerOptions) {
     this.#o = options;
     this.#slots = new Slots(options.concurrency ?? 8);
+    this.#rules = { excludedNamespaces: options.excludedNamespaces, selectors: knownSelectors(options.enablementSelectors) };
     this.#troubles = new Troubles(options.onTrouble);
     this.#search =
       options.discover &&
@@ -261,7 +266,7 @@ export class Reconciler {
 
   #decide(record: PodRecord): ReturnType<typeof decide> {
     if (this.#leaving) return { enrolled: false, reason: 'the agent leaves this node for good' };
-    return decide(record, this.#snapshot?.namespaces.get(record.namespace), this.#o.excludedNamespaces);
+    return decide(record, this.#snapshot?.namespaces.get(record.namespace), this.#rules);
   }
 
   #podChanged(entry: Entry): void {

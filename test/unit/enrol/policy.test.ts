@@ -1,10 +1,23 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { podFlags } from '../../../src/enrol/overrides.ts';
-import { decide, MODE_LABEL, namespaceEnrols, SIDECAR_ANNOTATION, type PolicyPod } from '../../../src/enrol/policy.ts';
+import {
+  decide,
+  knownSelectors,
+  MODE_LABEL,
+  namespaceEnrols,
+  SIDECAR_ANNOTATION,
+  type EnrolmentRules,
+  type PolicyPod,
+} from '../../../src/enrol/policy.ts';
+import type { EnablementSelector } from '../../../src/enrol/selectors.ts';
 import type { NamespaceRecord } from '../../../src/sources/source.ts';
 
-const none: ReadonlySet<string> = new Set();
+const rules = (excluded: string[] = [], selectors?: EnablementSelector[]): EnrolmentRules => ({
+  excludedNamespaces: new Set(excluded),
+  selectors: knownSelectors(selectors),
+});
+const none = rules();
 const pod = (over: Partial<PolicyPod> = {}): PolicyPod => ({
   namespace: 'shop',
   labels: {},
@@ -64,7 +77,7 @@ describe('enrolment policy', () => {
         const decision = decide(
           pod({ hostNetwork: a.hostNetwork, phase: a.phase, labels, annotations }),
           ns(a.nsMode),
-          new Set(a.excluded ? ['shop'] : []),
+          rules(a.excluded ? ['shop'] : []),
         );
         expect(decision.reason.length).toBeGreaterThan(10);
         const impossible = a.hostNetwork || a.sidecar || a.excluded || a.phase === 'Succeeded' || a.phase === 'Failed';
@@ -73,10 +86,62 @@ describe('enrolment policy', () => {
     );
   });
 
+  it('asks in the order of the contract: what the pod is, the selectors, the exclusion, the end', () => {
+    const said = (over: Partial<PolicyPod>, mode?: string, r = rules(['shop'])): string => decide(pod(over), ns(mode), r).reason;
+    const everything: Partial<PolicyPod> = { hostNetwork: true, annotations: { [SIDECAR_ANNOTATION]: '' }, phase: 'Failed' };
+    expect(said(everything, 'ambient')).toContain('host network');
+    expect(said({ ...everything, hostNetwork: false }, 'ambient')).toContain('sidecar');
+    expect(said({ phase: 'Failed' })).toContain('neither pod nor namespace');
+    expect(said({ phase: 'Failed' }, 'ambient')).toBe('namespace shop is excluded by configuration');
+    expect(said({ phase: 'Failed' }, 'ambient', none)).toContain('phase Failed');
+  });
+
   it('says of a namespace what the plugin needs while the agent is away', () => {
     expect(namespaceEnrols(ns('ambient'), none)).toBe(true);
-    expect(namespaceEnrols(ns('ambient'), new Set(['shop']))).toBe(false);
+    expect(namespaceEnrols(ns('ambient'), rules(['shop']))).toBe(false);
     expect(namespaceEnrols(ns('none'), none)).toBe(false);
+    expect(namespaceEnrols(ns(), none)).toBe(false);
+  });
+
+  it('goes by other selectors, and names the one that matched', () => {
+    const team: EnablementSelector = {
+      podSelector: { matchLabels: { app: 'web' }, matchExpressions: [{ key: 'legacy', operator: 'DoesNotExist' }] },
+      namespaceSelector: { matchExpressions: [{ key: 'team', operator: 'In', values: ['a', 'b'] }] },
+    };
+    const ofTeam = (name: string): NamespaceRecord => ({ name: 'shop', labels: { team: name }, annotations: {} });
+    const two = rules([], [{ podSelector: { matchLabels: { mesh: 'yes' } } }, team]);
+    expect(decide(pod({ labels: { app: 'web' } }), ofTeam('b'), two)).toEqual({
+      enrolled: true,
+      reason: 'enablement selector 1: pods with app=web, no legacy in namespaces with team in (a, b)',
+    });
+    expect(decide(pod({ labels: { app: 'web', mesh: 'yes' } }), ofTeam('b'), two).reason).toBe(
+      'enablement selector 0: pods with mesh=yes in all namespaces',
+    );
+    expect(decide(pod({ labels: { app: 'web' } }), ofTeam('c'), two)).toEqual({
+      enrolled: false,
+      reason: 'none of the 2 enablement selectors matches',
+    });
+    // nothing is known of the namespace: "not in" must not match for that
+    expect(decide(pod({ labels: { mesh: 'yes' } }), undefined, two).enrolled).toBe(true);
+    expect(decide(pod({ labels: { app: 'web' } }), undefined, two).reason).toContain('namespace shop is unknown');
+    expect(decide(pod(), ns('ambient'), rules([], []))).toEqual({ enrolled: false, reason: 'there are no enablement selectors' });
+    expect(decide(pod({ hostNetwork: true, labels: { mesh: 'yes' } }), ofTeam('b'), two).enrolled).toBe(false);
+
+    expect(namespaceEnrols(ofTeam('a'), two)).toBe(true);
+    expect(namespaceEnrols(ofTeam('c'), two)).toBe(false); // only pods that ask by their own label
+    expect(namespaceEnrols(ofTeam('c'), rules([], [{}]))).toBe(true);
+    expect(namespaceEnrols(ofTeam('c'), rules([], []))).toBe(false);
+  });
+
+  it('knows its own default when somebody spells it out', () => {
+    const spelled: EnablementSelector[] = [
+      { podSelector: { matchLabels: { [MODE_LABEL]: 'ambient' } }, namespaceSelector: {} },
+      {
+        podSelector: { matchExpressions: [{ key: MODE_LABEL, operator: 'NotIn', values: ['none'] }], matchLabels: null },
+        namespaceSelector: { matchLabels: { [MODE_LABEL]: 'ambient' } },
+      },
+    ];
+    expect(decide(pod(), ns('ambient'), rules([], spelled)).reason).toBe(`namespace label ${MODE_LABEL}=ambient`);
   });
 });
 
@@ -87,6 +152,14 @@ describe('pod annotations', () => {
       flags: { dns: false, ingressMode: true, markOnly: false },
       warnings: new Map(),
     });
+  });
+
+  it('that nothing here does are said not to be supported', () => {
+    const { warnings } = podFlags({ 'istio.io/reroute-virtual-interfaces': 'eth1, docker0' }, { dns: true });
+    expect([...warnings.values()]).toEqual([
+      'annotation istio.io/reroute-virtual-interfaces="eth1, docker0" is not supported and is ignored: what comes in on these interfaces is not captured',
+    ]);
+    expect(podFlags({ 'istio.io/reroute-virtual-interfaces': ' ' }, { dns: true }).warnings.size).toBe(0);
   });
 
   it('are ignored with a warning when they are no boolean', () => {
