@@ -19,22 +19,34 @@ export interface DaemonSetQuestion {
   retryMs?: number;
 }
 
-/** Never throws: what can't be asked is unknown. */
+/** An API server that has just started forbids what it has not read the roles for yet: too little to give up a node. */
+const FORBIDDEN_RETRIES = 2;
+
+/**
+ * Never throws: what can't be asked is unknown. A 403 that stays is an answer, as a 401 is: `helm uninstall` deletes the DaemonSet
+ * first, then role and binding, then the account, and the pods are told to stop after all of them. (istio-cni takes it for silence.)
+ */
 export async function askDaemonSet(api: KubeApi, question: DaemonSetQuestion, log: Logger): Promise<DaemonSetState> {
-  for (let left = question.retries; ; left--) {
+  for (let attempt = 0; ; attempt++) {
     try {
       return await ask(api, question);
     } catch (error) {
       if (isKubernetes(error, 401)) return 'unauthorized';
-      log.warn({ error: describe(error), retries: left }, 'DaemonSet of the agent not known');
-      if (left <= 0) return 'unknown';
+      const forbidden = error instanceof RoleGone;
+      const retries = (forbidden ? Math.max(question.retries, FORBIDDEN_RETRIES) : question.retries) - attempt;
+      log.warn({ error: describe(error), retries }, 'DaemonSet of the agent not known');
+      if (retries <= 0) return forbidden ? 'unauthorized' : 'unknown';
     }
     await sleep(question.retryMs ?? 1_000);
   }
 }
 
+class RoleGone extends Error {}
+
 async function ask(api: KubeApi, { namespace, name, node }: DaemonSetQuestion): Promise<DaemonSetState> {
-  const daemonSet = await api.get(`/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}`);
+  const daemonSet = await api.get(`/apis/apps/v1/namespaces/${namespace}/daemonsets/${name}`).catch((error: unknown) => {
+    throw isKubernetes(error, 403) ? new RoleGone(describe(error), { cause: error }) : error;
+  });
   if (daemonSet === undefined) return 'gone';
   if (daemonSet.metadata.deletionTimestamp !== undefined) return 'deleting';
   const pod = podSpec(daemonSet);

@@ -70,9 +70,10 @@ describe('the DaemonSet', () => {
     ['deleting', { [DS]: [daemonSet({}, { deletionTimestamp: '2026-01-01T00:00:00Z' })] }],
     ['gone', {}],
     ['unauthorized', { [DS]: [401] }],
-    ['unknown', { [DS]: [403] }],
+    ['unauthorized', { [DS]: [403] }],
     ['unknown', { [DS]: [500] }],
     ['unknown', { [DS]: [daemonSet(requiring('a'))], [NODE]: [404] }],
+    ['unknown', { [DS]: [daemonSet(requiring('a'))], [NODE]: [403] }], // the release is there: no sign that it was deleted
   ])('is %s', async (expected, answers) => {
     expect((await ask(answers)).state).toBe(expected);
   });
@@ -81,6 +82,14 @@ describe('the DaemonSet', () => {
     const { state, asked } = await ask({ [DS]: [500, 429, daemonSet()] }, 2);
     expect(state).toBe('present');
     expect(asked).toHaveLength(3);
+  });
+
+  test('a role that is not there yet is waited for, one that is gone believed at last', async () => {
+    expect(await ask({ [DS]: [403, 403, daemonSet()] })).toEqual({ state: 'present', asked: [DS, DS, DS] });
+    expect(await ask({ [DS]: [403] })).toEqual({ state: 'unauthorized', asked: [DS, DS, DS] });
+    expect(await ask({ [DS]: [500, 403] }, 2)).toEqual({ state: 'unauthorized', asked: [DS, DS, DS] });
+    expect(await ask({ [DS]: [403, 403, 500] }, 2)).toEqual({ state: 'unknown', asked: [DS, DS, DS] });
+    expect(await ask({ [DS]: [401, daemonSet()] }, 2)).toEqual({ state: 'unauthorized', asked: [DS] });
   });
 
   test('is unknown after that', async () => {
