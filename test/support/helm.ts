@@ -10,7 +10,7 @@ import { tool } from './cluster/tools.ts';
 export const CHART = join(import.meta.dirname, '../../deploy/chart');
 
 /** The release that the cluster ring's API server has: without it helm renders for a Kubernetes of 2020. */
-const KUBE_VERSION = '1.34.4';
+export const KUBE_VERSION = '1.34.4';
 
 /** Tree of values, as a values file has it. */
 export interface Values {

@@ -2,14 +2,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
-import { CHART, helm, manifests, render, rendered, type Values } from '../../support/helm.ts';
+import { CHART, helm, KUBE_VERSION, manifests, render, rendered, type Values } from '../../support/helm.ts';
 import { installations } from './values.ts';
 
 const GOLDEN = join(import.meta.dirname, '../../golden/chart');
 
 describe('the chart', () => {
   it('has nothing that helm lint minds', async () => {
-    const answer = await helm(['lint', CHART, '--strict', '--quiet', '--kube-version', '1.34.4']);
+    const answer = await helm(['lint', CHART, '--strict', '--quiet', '--kube-version', KUBE_VERSION]);
     expect(answer).toMatchObject({ code: 0, stderr: '' });
   });
 

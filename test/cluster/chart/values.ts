@@ -40,6 +40,7 @@ export const installations: Record<string, { values: Values; namespace?: string 
       cgroupRoot: '/host/sys/fs/cgroup/unified',
       metricsPort: 25014,
       healthPort: 28000,
+      podMetrics: true,
       ownPods: [{ namespace: 'cert-manager', namePrefix: 'istio-csr-' }],
       updateStrategy: { type: 'OnDelete', rollingUpdate: null },
       daemonSetLabels: { team: 'platform' },
