@@ -29,6 +29,7 @@ import { Attachments } from './attachments.ts';
 import { cniHandlers } from './cni-handlers.ts';
 import { serveCni } from './cni-server.ts';
 import type { AgentConfig } from './config.ts';
+import { discoveryOf } from './discovery.ts';
 import { EnrolmentWriter } from './enrolment-file.ts';
 import { installationOf } from './installation.ts';
 import { instanceId } from './instance.ts';
@@ -133,6 +134,8 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
     log: log.child({ part: 'enrol' }),
   });
   const netnsAt: OpenNetns = (path) => openNetns(path, (fd) => native.netnsCookie(fd));
+  const cniLog = log.child({ part: 'cni' });
+  const attachments = new Attachments(paths.attachments(config.runDir), cniLog);
   const reconciler: Reconciler = new Reconciler({
     node: config.node,
     driver,
@@ -143,7 +146,10 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
       leaving: (cookie) => gauges.leaving(cookie),
     }),
     openNetns: netnsAt,
+    discover: discoveryOf({ config, attachments, openNetns: netnsAt, log: log.child({ part: 'discovery' }) }),
+    onTrouble: (pod, error) => source.event?.(pod, { type: 'Warning', reason: 'EnrolmentFailed', message: describe(error) }),
     excludedNamespaces: new Set(config.excludedNamespaces),
+    enablementSelectors: config.enablementSelectors,
     dns: config.dnsCapture,
     log: log.child({ part: 'enrol' }),
   });
@@ -202,8 +208,6 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
     }),
   );
 
-  const cniLog = log.child({ part: 'cni' });
-  const attachments = new Attachments(paths.attachments(config.runDir), cniLog);
   doors.push(every(PRUNE_MS, () => attachments.prune()));
   const cni = cniHandlers({
     reconciler,

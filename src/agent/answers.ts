@@ -80,6 +80,7 @@ function podOf({ config, driver }: Known, entry: Entry): PodStatus {
     state: summary(entry),
     datapath: subject.datapath,
     reason: reason(entry),
+    ...(entry.warnings.size === 0 ? {} : { warnings: [...entry.warnings.values()] }),
     driver: driver.name,
     since: since.toISOString(),
     counters: cookie === undefined || subject.datapath === 'none' ? NO_COUNTERS : driver.counters(cookie),

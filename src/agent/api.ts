@@ -44,6 +44,8 @@ export interface PodStatus {
   datapath: DatapathState;
   /** the sentence why */
   reason: string;
+  /** what does not hinder it but should be seen, one sentence each; absent when there is nothing */
+  warnings?: string[];
   driver: string;
   /** RFC 3339, of the last change of state */
   since: string;

@@ -75,6 +75,11 @@ export class Attachments {
     return [...this.#known.values()].filter((a) => a.containerId === containerId && (ifname === '' || a.ifname === ifname));
   }
 
+  /** @param uids of one pod: the runtime's may differ from the source's */
+  ofPod(uids: readonly string[]): Attachment[] {
+    return [...this.#known.values()].filter((a) => uids.includes(a.podUid));
+  }
+
   inNetns(netns: string): Attachment[] {
     return [...this.#known.values()].filter((a) => a.netns === netns);
   }

@@ -2,6 +2,7 @@
 import { statSync } from 'node:fs';
 import { z } from 'zod';
 import { CulvertError, describe } from '../base/errors.ts';
+import { enablementSelectorsSchema } from '../enrol/selectors.ts';
 
 const path = z.string().startsWith('/', 'must be an absolute path');
 const fileName = z.string().regex(/^[^/]+$/, 'must be a file name without a directory');
@@ -28,6 +29,9 @@ export const agentConfigSchema = z
     tunnel: z.enum(['builtin', 'external']).default('builtin').describe('which tunnel is expected on the ZDS socket'),
     maxPods: z.int().min(1).max(10_000).default(500).describe('map sizes derive from it'),
     dnsCapture: z.boolean().default(true).describe('capture DNS where a pod says nothing'),
+    enablementSelectors: enablementSelectorsSchema
+      .optional()
+      .describe("labels that enrol, a list of {podSelector, namespaceSelector} as YAML; default: Istio's two, by istio.io/dataplane-mode"),
     excludedNamespaces: z.array(z.string()).default(['kube-system']).describe('never enrolled, whatever their labels say'),
     ownPods: z
       .array(z.strictObject({ namespace: z.string(), namePrefix: z.string().min(1) }))
