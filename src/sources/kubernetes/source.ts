@@ -20,7 +20,7 @@ export interface KubernetesSourceOptions {
  */
 export function createKubernetesSource({ api, node, log }: KubernetesSourceOptions): Source {
   const listeners = new Set<{ onSnapshot: Parameters<Source['watch']>[0]; onError: Parameters<Source['watch']>[1] }>();
-  const annotations = new PodAnnotations({ api, observed: (pod) => mirror?.pod(pod) });
+  const annotations = new PodAnnotations({ api, observed: (pod) => mirror?.pod(pod), log });
   const events = new PodEvents({ api, node, log });
   let mirror: Mirror | undefined;
 

@@ -32,7 +32,7 @@ export class ModelCluster {
       if (version < this.#forgotten) return Promise.reject(new KubernetesError('watch: too old', { status: 410, reason: 'Expired' }));
       onOpen?.();
       return new Promise((resolve) => {
-        const connection: Connection = { collection, version, onEvent, end: resolve };
+        const connection: Connection = { collection, version, onEvent, end: () => resolve(undefined) };
         this.#connections.add(connection);
         signal.addEventListener('abort', resolve);
       }).then(() => undefined);
