@@ -37,7 +37,7 @@ bpf_parts := $(bpf_sources:bpf/%.bpf.c=build/bpf/parts/%.bpf.o)
 ts_sources := $(shell find src -name '*.ts' -o -name '*.js' 2>/dev/null)
 c_formatted := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h addon/src/*.cc addon/src/*.h)
 
-.PHONY: all build help deps machine bpf addon gen gen-check test test-unit test-bpf test-netns test-cluster kube demo lint fmt fmt-check typecheck \
+.PHONY: all build help deps machine bpf addon gen gen-check test test-unit test-bpf test-netns test-cluster tools demo lint fmt fmt-check typecheck \
 	presubmit clean FORCE
 .DEFAULT_GOAL := build
 
@@ -110,13 +110,13 @@ test-netns: machine ## the netns ring only: real namespaces, agents and tunnels
 	@$(build_all)
 	@node scripts/test/main.ts netns
 
-test-cluster: machine ## the cluster ring only: against a real API server
-	@scripts/deps.sh build run
+test-cluster: machine ## the cluster ring only: against a real API server, and on real nodes
+	@scripts/deps.sh build run cluster
 	@$(build_all)
 	@node scripts/test/main.ts cluster
 
-kube: ## build/test/kube: etcd and Kubernetes in one executable, for the cluster ring (five minutes, once)
-	@scripts/kube.sh
+tools: ## build/test/: Kubernetes, containerd, CoreDNS, Helm and CNI plugins for the cluster ring (ten minutes, once)
+	@scripts/tools.sh
 
 demo: machine ## a two-node mesh on this machine, proven step by step and taken down again
 	@scripts/deps.sh build run

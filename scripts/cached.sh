@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # cached.sh OUTPUT INPUT... -- COMMAND...
-# Runs COMMAND, which makes OUTPUT, unless an OUTPUT made of the same inputs (files, or directories as a whole), the same command,
-# compiler and architecture is in the cache; then that is copied. The key is the content, so a fresh clone builds as fast as a warm tree.
+# Runs COMMAND, which makes OUTPUT (a file or a directory), unless an OUTPUT made of the same inputs (files, or directories as a whole),
+# the same command, compiler and architecture is in the cache; then that is copied. The key is the content, so a fresh clone builds as fast as a warm tree.
 set -eu
 output=$1
 shift
@@ -25,13 +25,15 @@ if [ -e "$output" ] && [ "$(cat "$output.key" 2>/dev/null)" = "$key" ]; then
 fi
 mkdir -p "${output%/*}" "$BUILD_CACHE"
 if [ -e "$kept" ]; then
-    cp "$kept" "$output"
+    # Never into a file that somebody runs, or a directory that is there.
+    rm -rf "$output"
+    cp -r "$kept" "$output"
     touch "$kept"
 else
     "$@"
     # A failed or interrupted copy must never be found under the key.
-    cp "$output" "$kept.$$" && mv "$kept.$$" "$kept"
+    cp -r "$output" "$kept.$$" && mv "$kept.$$" "$kept"
     # Whatever was not used for a month goes.
-    find "$BUILD_CACHE" -maxdepth 1 -type f -mtime +30 -delete
+    find "$BUILD_CACHE" -mindepth 1 -maxdepth 1 -mtime +30 -exec rm -rf {} +
 fi
 echo "$key" >"$output.key"

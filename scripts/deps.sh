@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing here, and says so in one line each; with nothing missing it says and does nothing.
-#   deps.sh build [run] [check] [fetch]
+#   deps.sh build [run] [cluster] [check] [fetch]
 # Each need is a command or a file and the Debian package that brings it; apt is only asked when one is absent.
 set -eu
 cd "$(dirname "$0")/.."
@@ -27,6 +27,8 @@ sysctl                             procps
 iptables-save                      iptables
 nft                                nftables
 conntrack                          conntrack'
+cluster='
+runc                               runc'
 check='
 clang-format                       clang-format'
 fetch='

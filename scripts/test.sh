@@ -10,7 +10,7 @@ give_up() {
 }
 
 scripts/machine.sh || give_up
-scripts/deps.sh build run check || give_up
+scripts/deps.sh build run cluster check || give_up
 scripts/machine.sh features || give_up
 make build || give_up
 exec node scripts/test/main.ts

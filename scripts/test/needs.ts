@@ -4,7 +4,7 @@ import type { Failure } from './outcome.ts';
 import type { Ring } from './ring.ts';
 
 /** Each says itself what it does, and nothing when there is nothing to do. */
-const NEEDS: Readonly<Partial<Record<Ring, string>>> = { cluster: 'scripts/kube.sh' };
+const NEEDS: Readonly<Partial<Record<Ring, string>>> = { cluster: 'scripts/tools.sh' };
 
 /** @returns why the ring cannot run */
 export function meetNeeds(ring: Ring): Promise<Failure | undefined> {

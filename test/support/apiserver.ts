@@ -55,7 +55,7 @@ export async function startApiServer(options: ApiServerOptions = {}): Promise<Ap
   const dir = mkdtempSync(join(tmpdir(), 'cvt-kube-'));
   // All of 127/8 is ours; an address of its own per server, and ports that nobody else's etcd has, spare the search for free ports.
   const address = `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`;
-  const pki = await createPki(dir, address);
+  const pki = await createPki(dir, [address]);
   const url = `https://${address}:${API_PORT}`;
   const etcdUrl = `http://${address}:${ETCD_PORT}`;
   const etcd = new Component(

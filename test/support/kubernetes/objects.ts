@@ -1,5 +1,6 @@
 /** Objects for tests, with what a scheduler and a kubelet would have filled in: each creator returns when the server has all of it. */
 import type { KubeApi, KubeObject } from '../../../src/kubernetes/api.ts';
+import { isKubernetes } from '../../../src/kubernetes/errors.ts';
 
 export interface PodOptions {
   namespace: string;
@@ -48,10 +49,12 @@ export class Objects {
     this.#api = api;
   }
 
-  /** With its account `default`, which a controller would make a moment later. */
+  /** With its account `default`, which a controller makes a moment later, where there is one. */
   async namespace(name: string, labels: Record<string, string> = {}): Promise<KubeObject> {
     const made = await this.#api.create('/api/v1/namespaces', { metadata: { name, labels } });
-    await this.serviceAccount(name, 'default');
+    await this.serviceAccount(name, 'default').catch((error: unknown) => {
+      if (!isKubernetes(error, 409)) throw error;
+    });
     return made;
   }
 

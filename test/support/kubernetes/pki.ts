@@ -6,6 +6,12 @@ import { generateKeys, KEY_ALGORITHM, privateKeyPem, x509 } from '../../../src/i
 
 const DAY_MS = 24 * 3600_000;
 
+/** paths */
+export interface KeyPair {
+  certificate: string;
+  key: string;
+}
+
 export interface Pki {
   /** paths */
   ca: string;
@@ -14,12 +20,16 @@ export interface Pki {
   /** signs the tokens of service accounts; PKCS #8, PEM */
   tokenKey: string;
   tokenPublicKey: string;
+  /** Paths of a serving certificate. @param ips DNS names of the server as well, in `names` */
+  serving(name: string, ips: readonly string[], names?: readonly string[]): Promise<KeyPair>;
+  /** Paths of a client certificate for this user. */
+  client(name: string, subject: string): Promise<KeyPair>;
   /** Writes a kubeconfig with a client certificate for this user. @returns its path */
   kubeconfig(name: string, subject: string, server: string): Promise<string>;
 }
 
-/** @param address of the server; 127.0.0.1 and localhost are good too, for a proxy before it */
-export async function createPki(dir: string, address: string): Promise<Pki> {
+/** @param addresses of the server; 127.0.0.1 and localhost are good too, for a proxy before it @param names DNS names of it */
+export async function createPki(dir: string, addresses: readonly string[], names: readonly string[] = []): Promise<Pki> {
   const caKeys = await generateKeys();
   const validity = { notBefore: new Date(Date.now() - DAY_MS), notAfter: new Date(Date.now() + 365 * DAY_MS) };
   const ca = await x509.X509CertificateGenerator.createSelfSigned({
@@ -37,7 +47,7 @@ export async function createPki(dir: string, address: string): Promise<Pki> {
     writeFileSync(path, text, { mode: 0o600 });
     return path;
   };
-  const issue = async (subject: string, extensions: x509.Extension[]): Promise<{ certificate: string; key: string }> => {
+  const issue = async (subject: string, extensions: x509.Extension[]): Promise<KeyPair> => {
     const keys: webcrypto.CryptoKeyPair = await generateKeys();
     const leaf = await x509.X509CertificateGenerator.create({
       ...validity,
@@ -52,25 +62,34 @@ export async function createPki(dir: string, address: string): Promise<Pki> {
   };
 
   const caPem = ca.toString('pem');
-  const server = await issue('CN=kube-apiserver', [
-    new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
-    new x509.SubjectAlternativeNameExtension([
-      { type: 'ip', value: address },
-      { type: 'ip', value: '127.0.0.1' },
-      { type: 'dns', value: 'localhost' },
-    ]),
-  ]);
+  const issueServing = (name: string, ips: readonly string[], dns: readonly string[]): Promise<KeyPair> =>
+    issue(`CN=${name}`, [
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+      new x509.SubjectAlternativeNameExtension([
+        ...ips.map((value) => ({ type: 'ip' as const, value })),
+        ...dns.map((value) => ({ type: 'dns' as const, value })),
+      ]),
+    ]);
+  const issueClient = (subject: string): Promise<KeyPair> =>
+    issue(subject, [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth])]);
+  const save = (name: string, { certificate, key }: KeyPair): KeyPair => ({
+    certificate: write(`${name}.crt`, certificate),
+    key: write(`${name}.key`, key),
+  });
+  const server = save('server', await issueServing('kube-apiserver', [...addresses, '127.0.0.1'], [...names, 'localhost']));
   const tokenKeys = await generateKeys();
   const tokenPublicKey = x509.PemConverter.encode(await webcrypto.subtle.exportKey('spki', tokenKeys.publicKey), 'PUBLIC KEY');
   const base64 = (text: string): string => Buffer.from(text).toString('base64');
   return {
     ca: write('ca.crt', caPem),
-    serverCertificate: write('server.crt', server.certificate),
-    serverKey: write('server.key', server.key),
+    serverCertificate: server.certificate,
+    serverKey: server.key,
     tokenKey: write('token.key', await privateKeyPem(tokenKeys.privateKey)),
     tokenPublicKey: write('token.pub', tokenPublicKey),
+    serving: async (name, ips, dns = []) => save(name, await issueServing(name, ips, dns)),
+    client: async (name, subject) => save(name, await issueClient(subject)),
     async kubeconfig(name, subject, url) {
-      const { certificate, key } = await issue(subject, [new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.clientAuth])]);
+      const { certificate, key } = await issueClient(subject);
       const config = {
         apiVersion: 'v1',
         kind: 'Config',
