@@ -64,10 +64,10 @@ export class ProcDiscovery implements Discovery {
     };
     each((pod) => this.#announced(pod));
     await this.#walking; // the first survey, most of all: what it sees need not be looked for again
-    each((pod) => this.#ofProcesses(pod));
+    each((pod) => this.#ofProcesses(pod, false));
     if (rest.size > 0) {
       await this.#walk();
-      each((pod) => this.#ofProcesses(pod));
+      each((pod) => this.#ofProcesses(pod, true));
     }
     this.#preferMounts(found, rest);
     return found;
@@ -102,12 +102,15 @@ export class ProcDiscovery implements Discovery {
     return undefined;
   }
 
-  /** The one it had, if that has an address of the pod; else the oldest that has; else the one it had, as long as a process of it is there. */
-  #ofProcesses(pod: Sought): Netns | undefined {
+  /**
+   * The one it had, if that has an address of the pod; else the oldest that has; else the one it had, as long as a process of it is there.
+   * @param all what was seen is all there is: without that, a netns that was seen earlier without an address of the pod says nothing
+   */
+  #ofProcesses(pod: Sought, all: boolean): Netns | undefined {
     const open = this.#processesOf(pod.record).flatMap((process) => this.#enter(process) ?? []);
     const owned = open.filter((netns) => this.#owns(netns, pod.record));
     const had = (netns: Netns): boolean => netns.cookie === pod.cookie;
-    const chosen = owned.find(had) ?? owned[0] ?? open.find(had);
+    const chosen = owned.find(had) ?? owned[0] ?? (all ? open.find(had) : undefined);
     for (const netns of open) if (netns !== chosen) netns.close();
     return chosen;
   }
