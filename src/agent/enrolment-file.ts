@@ -19,6 +19,8 @@ export interface EnrolmentOptions {
 export class EnrolmentWriter {
   readonly #o: EnrolmentOptions;
   #written = '';
+  /** of the last snapshot: the same map means that only pods changed */
+  #namespaces: MeshSnapshot['namespaces'] | undefined;
   #writing: Promise<void> = Promise.resolve();
 
   constructor(options: EnrolmentOptions) {
@@ -27,6 +29,8 @@ export class EnrolmentWriter {
 
   /** A failed write is logged and repeated with the next snapshot: enrolment itself does not depend on it. */
   update(snapshot: MeshSnapshot): Promise<void> {
+    if (snapshot.namespaces === this.#namespaces) return this.#writing;
+    this.#namespaces = snapshot.namespaces;
     const content = enrolmentOf(snapshot, this.#o);
     const text = JSON.stringify(content);
     if (text === this.#written) return this.#writing;
@@ -36,6 +40,7 @@ export class EnrolmentWriter {
         await writeAtomically(this.#o.path, `${JSON.stringify({ ...content, writtenAt: new Date().toISOString() }, undefined, 2)}\n`);
       } catch (error) {
         this.#written = '';
+        this.#namespaces = undefined;
         this.#o.log.error({ path: this.#o.path, error: describe(error) }, 'enrolment snapshot not written');
       }
     });

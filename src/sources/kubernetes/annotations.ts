@@ -7,7 +7,7 @@ import { describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { Slots } from '../../base/slots.ts';
 import type { KubeApi } from '../../kubernetes/api.ts';
-import { isKubernetes, retryAfterMs } from '../../kubernetes/errors.ts';
+import { isKubernetes, KubernetesError, retryAfterMs } from '../../kubernetes/errors.ts';
 import { RateLimit } from '../../kubernetes/rate-limit.ts';
 import type { ObservedPod } from './pods.ts';
 import { isKept } from './records.ts';
@@ -88,7 +88,7 @@ export class PodAnnotations {
     else this.#drop(lane);
   }
 
-  /** Who waits for a turn goes on at once. */
+  /** Who waits for a turn is refused; what was sent already is answered. */
   close(): void {
     this.#closed.abort();
     for (const lane of this.#lanes.values()) this.#drop(lane);
@@ -100,6 +100,7 @@ export class PodAnnotations {
     await this.#slots.run(async () => {
       await this.#rate.take(this.#closed.signal);
       const { uid, namespace, name } = lane.pod;
+      if (this.#closed.signal.aborted) throw new KubernetesError(`annotate pod ${namespace}/${name}: the source was closed`, { status: 0 });
       const path = `/api/v1/namespaces/${namespace}/pods/${name}/status`;
       const body = { metadata: { uid, annotations: { [key]: value ?? null } } };
       try {
