@@ -59,9 +59,9 @@ export const agentConfigSchema = z
         `installPlugin: leave the configuration as it is and put a copy with our entry before it, which outlives the agent: its name, or true for ${OWN_CONFIG}`,
       ),
     chained: z
-      .literal(true, 'must be true: the plugin joins the list of another one, and has no mode of its own')
+      .boolean()
       .default(true)
-      .describe('installPlugin: join the list of another plugin'),
+      .describe('installPlugin: join the list of another plugin; false: a network of our own beside it, for a meta plugin such as Multus'),
     onAgentDown: z
       .enum(['closed', 'known', 'open'])
       .default('known')

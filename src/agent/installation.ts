@@ -10,13 +10,14 @@ export function installationOf(config: AgentConfig, log: Logger): Installation |
 }
 
 export function installationOptions(config: AgentConfig): InstallationOptions {
-  const { runDir, stateDir, onAgentDown, statusPolicy, ownConfig, cniConfName } = config;
+  const { runDir, stateDir, onAgentDown, statusPolicy, ownConfig, cniConfName, chained } = config;
   return {
     plugin: config.pluginPath ?? builtPlugin(),
     binDir: config.cniBinDir,
     confDir: config.cniConfDir,
     ...(cniConfName === undefined ? {} : { confName: cniConfName }),
     ...(ownConfig === false ? {} : { ownConfig: ownConfig === true ? OWN_CONFIG : ownConfig }),
+    chained,
     settings: { runDir, stateDir, onAgentDown, statusPolicy },
   };
 }

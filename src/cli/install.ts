@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { Option, type Command } from 'commander';
 import { createLogger } from '../base/log.ts';
-import type { PluginSettings } from '../install/conflist.ts';
+import { STANDALONE, type PluginSettings } from '../install/conflist.ts';
 import type { Installation, InstallationOptions } from '../install/installation.ts';
 import { builtPlugin } from '../sys/assets.ts';
 import { hostDirectories, type HostDirectories } from './host-directories.ts';
@@ -12,6 +12,7 @@ import { answer, formatOption, type Format } from './output.ts';
 interface InstallOptions extends HostDirectories, PluginSettings {
   cniConfName?: string;
   ownConfig?: string | true;
+  unchained?: boolean;
   plugin?: string;
   watch?: boolean;
   output?: Format;
@@ -24,6 +25,12 @@ export function addInstall(root: Command, cli: Cli): void {
     .description('put culvert-cni and its entry in the network configuration onto this host; waits until there is one to join')
     .option('--cni-conf-name <file>', 'the configuration to join (default: the first valid one, as runtimes choose)')
     .option('--own-config [file]', `leave the configuration as it is and put a copy with our entry before it (default file: ${OWN_CONFIG})`)
+    .addOption(
+      new Option(
+        '--unchained',
+        `join no configuration: make one of our own (default file: ${STANDALONE}), for a meta plugin such as Multus to run behind the pod's network`,
+      ).conflicts('ownConfig'),
+    )
     .option('--plugin <file>', 'the executable to install (default: the culvert-cni built with this program)')
     .option('--run-dir <dir>', "where the plugin finds the agent's socket", '/var/run/culvert')
     .option('--state-dir <dir>', 'where the agent keeps what the plugin decides by while it is away', '/var/lib/culvert')
@@ -63,13 +70,14 @@ export function addInstall(root: Command, cli: Cli): void {
 }
 
 function installationOptions(options: InstallOptions): InstallationOptions {
-  const { runDir, stateDir, onAgentDown, statusPolicy, ownConfig } = options;
+  const { runDir, stateDir, onAgentDown, statusPolicy, ownConfig, unchained } = options;
   return {
     plugin: options.plugin ?? builtPlugin(),
     binDir: options.cniBinDir,
     confDir: options.cniConfDir,
     ...(options.cniConfName === undefined ? {} : { confName: options.cniConfName }),
     ...(ownConfig === undefined ? {} : { ownConfig: ownConfig === true ? OWN_CONFIG : ownConfig }),
+    chained: unchained !== true,
     settings: { runDir, stateDir, onAgentDown, statusPolicy },
   };
 }

@@ -1,5 +1,5 @@
 /** Which file of the CNI configuration directory a runtime uses, and so which one we join. */
-import { isCopy } from './conflist.ts';
+import { isOwn } from './conflist.ts';
 import { faultsOf, twinName, type ConfFile, type Outcome } from './network.ts';
 
 /** A file of the directory as it was found. */
@@ -13,8 +13,8 @@ export interface Choice {
 }
 
 /**
- * A configured name, or the same under its other ending; else the first valid one by name, as runtimes choose. What own-config mode
- * made is never the one to join.
+ * A configured name, or the same under its other ending; else the first valid one by name, as runtimes choose. A file that we made
+ * is never the one to join.
  * @param files sorted by name
  * @returns faults when the configured one is not valid
  */
@@ -24,7 +24,7 @@ export function choose(files: readonly Found[], confName?: string): Outcome<Choi
   for (const file of files) {
     const faults = faultsOfFound(file);
     if (faults.length > 0) skipped.push({ name: file.name, faults });
-    else if ('text' in file && !isCopy(file)) return { value: { file, skipped } };
+    else if ('text' in file && !isOwn(file)) return { value: { file, skipped } };
   }
   return { value: { file: undefined, skipped } };
 }

@@ -12,6 +12,9 @@ export const PLUGIN_TYPE = 'culvert-cni';
 /** What the plugin speaks (src/cni/spec.ts). In a list of another version it would refuse every pod of the node. */
 export const SPOKEN = ['0.3.0', '0.3.1', '0.4.0', '1.0.0', '1.1.0'];
 
+/** Made in unchained mode. Last of all by name: it must never be the node's own network. */
+export const STANDALONE = 'YYY-culvert-cni.conf';
+
 /** What istio-cni makes of a single plugin. */
 const WRAPPED = { name: 'k8s-pod-network', cniVersion: '0.3.1' };
 
@@ -50,15 +53,27 @@ export function copyWithEntry(primary: ConfFile, name: string, settings: PluginS
   return { value: { name, text: writeJson({ ...list.value, plugins }) } };
 }
 
+/**
+ * Unchained: our entry as a network of its own, which a meta plugin (Multus) runs behind the pod's network. Its version is the one
+ * that istio-cni gives its own.
+ */
+export function standalone(name: string, settings: PluginSettings): ConfFile {
+  return { name, text: writeJson({ cniVersion: '0.3.1', name: PLUGIN_TYPE, ...entry(settings, undefined) }) };
+}
+
 /** Our entry; undefined when it is not there, or the file can't be read. */
 export function find(file: ConfFile): Entry | undefined {
-  if (!isListName(file.name)) return undefined;
+  if (!isListName(file.name)) {
+    const single = readSingle(file.text).value;
+    return single === undefined || isOthers(single) ? undefined : single;
+  }
   return readList(file.text).value?.plugins.find((plugin) => !isOthers(plugin));
 }
 
-/** True for the file that own-config mode made. */
-export function isCopy(file: ConfFile): boolean {
-  return find(file)?.['copyOf'] !== undefined;
+/** True for a file that is all ours: the copy of own-config mode, or the network of unchained mode. */
+export function isOwn(file: ConfFile): boolean {
+  const ours = find(file);
+  return ours !== undefined && (!isListName(file.name) || ours['copyOf'] !== undefined);
 }
 
 export type Removal =
@@ -69,14 +84,14 @@ export type Removal =
   /** all of it is ours */
   | { kind: 'delete' };
 
-/** The reverse of `insert` and of `copyWithEntry`. */
+/** The reverse of `insert`, of `copyWithEntry` and of `standalone`. */
 export function remove(file: ConfFile): Outcome<Removal> {
-  if (!isListName(file.name)) return { value: { kind: 'absent' } };
+  if (!isListName(file.name)) return { value: { kind: isOwn(file) ? 'delete' : 'absent' } };
   const list = readList(file.text);
   if (list.faults !== undefined) return list;
   const others = list.value.plugins.filter(isOthers);
   if (others.length === list.value.plugins.length) return { value: { kind: 'absent' } };
-  if (others.length === 0 || isCopy(file)) return { value: { kind: 'delete' } };
+  if (others.length === 0 || isOwn(file)) return { value: { kind: 'delete' } };
   return {
     value: {
       kind: 'replace',

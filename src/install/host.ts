@@ -3,10 +3,10 @@ import { readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CulvertError, isSystem } from '../base/errors.ts';
 import { choose, type Choice, type Found } from './choose.ts';
-import { copyWithEntry, find, insert, isCopy, remove, type PluginSettings } from './conflist.ts';
+import { copyWithEntry, find, insert, isOwn, remove, STANDALONE, standalone, type PluginSettings } from './conflist.ts';
 import { readConfDirectory } from './conf-directory.ts';
 import { removeExecutable } from './executable.ts';
-import { faultsOf, isListName, type ConfFile, type Outcome } from './network.ts';
+import { faultsOf, isConfName, isListName, type ConfFile, type Outcome } from './network.ts';
 import { place, removeFile } from './place.ts';
 
 /** A new file may carry what its original's readers alone may see. */
@@ -14,10 +14,12 @@ const OWN_MODE = 0o600;
 
 export interface ConfOptions {
   confDir: string;
-  /** which file to join; undefined: the first valid one */
+  /** which file to join, or in unchained mode to make; undefined: the first valid one, STANDALONE */
   confName?: string;
   /** own-config mode: the file to make beside the one that is used otherwise */
   ownConfig?: string;
+  /** false: our entry is put beside the others as a network of its own; default true */
+  chained?: boolean;
   settings: PluginSettings;
 }
 
@@ -30,6 +32,10 @@ export interface ConfResult extends Pick<Choice, 'skipped'> {
 
 /** @throws CONFLIST_INVALID, SYSTEM */
 export async function installConf(options: ConfOptions): Promise<ConfResult> {
+  return options.chained === false ? installStandalone(options) : installChained(options);
+}
+
+async function installChained(options: ConfOptions): Promise<ConfResult> {
   const { confDir, ownConfig, settings } = options;
   const files = await readConfDirectory(confDir);
   const { file: primary, skipped } = accepted(confDir, choose(files, options.confName));
@@ -46,8 +52,29 @@ export async function installConf(options: ConfOptions): Promise<ConfResult> {
   }
   if (ownConfig === undefined && primary.name !== wanted.name) await drop(confDir, primary.name, changed);
   // Of another mode or name: it comes first and would say what no longer is so.
-  for (const file of files) if ('text' in file && file.name !== wanted.name && isCopy(file)) await drop(confDir, file.name, changed);
+  for (const file of files) if ('text' in file && file.name !== wanted.name && isOwn(file)) await drop(confDir, file.name, changed);
   return { file: wanted.name, skipped, changed };
+}
+
+/** No list is joined: where our entry is in one, from the time before, it is taken out. */
+async function installStandalone({ confDir, confName = STANDALONE, ownConfig, settings }: ConfOptions): Promise<ConfResult> {
+  if (ownConfig !== undefined)
+    throw new CulvertError('CONFIG_INVALID', `name own configuration: "${ownConfig}" is a chain, and unchained mode makes none`);
+  if (!isConfName(confName) || isListName(confName))
+    throw new CulvertError(
+      'CONFIG_INVALID',
+      `name unchained configuration: "${confName}" must be a file name that ends with .conf or .json`,
+    );
+  const wanted = standalone(confName, settings);
+  const present = (await readConfDirectory(confDir)).find((file) => file.name === confName);
+  const changed: string[] = [];
+  if (present === undefined || !('text' in present) || present.text !== wanted.text) {
+    checkOurs(confDir, present);
+    await place(join(confDir, confName), { text: wanted.text }, OWN_MODE);
+    changed.push(confName);
+  }
+  changed.push(...(await uninstallConf(confDir, confName)));
+  return { file: confName, skipped: [], changed };
 }
 
 /**
@@ -65,10 +92,14 @@ export async function uninstall({
   return { files, executable: await removeExecutable(binDir) };
 }
 
-/** Every file that has our entry, however it came there. @returns the names of files that changed. @throws SYSTEM */
-async function uninstallConf(confDir: string): Promise<string[]> {
+/**
+ * Every file that has our entry, however it came there.
+ * @param except stays
+ * @returns the names of files that changed. @throws SYSTEM
+ */
+async function uninstallConf(confDir: string, except?: string): Promise<string[]> {
   const changed: string[] = [];
-  const files = (await readConfDirectory(confDir)).filter((file) => 'text' in file);
+  const files = (await readConfDirectory(confDir)).filter((file): file is ConfFile => 'text' in file && file.name !== except);
   const names = new Set(files.map(({ name }) => name));
   for (const file of files) {
     const removal = remove(file).value;

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseNetConf } from '../../../src/cni/netconf.ts';
 import { supportedVersions } from '../../../src/cni/spec.ts';
-import { copyWithEntry, find, insert, isCopy, PLUGIN_TYPE, remove, SPOKEN } from '../../../src/install/conflist.ts';
+import { copyWithEntry, find, insert, isOwn, PLUGIN_TYPE, remove, SPOKEN, STANDALONE, standalone } from '../../../src/install/conflist.ts';
 import { readJson } from '../../../src/install/json.ts';
 import type { ConfFile, Outcome } from '../../../src/install/network.ts';
 import { settings } from '../../support/install.ts';
@@ -149,8 +149,8 @@ describe('a copy for own-config mode', () => {
   test('says what the primary says, and whose copy it is', () => {
     expect(parsed(copy.text)).toMatchObject({ cniVersion: '1.0.0', name: 'n', extra: 1 });
     expect(plugins(copy)).toEqual([{ type: 'ptp' }, { type: PLUGIN_TYPE, ...settings, copyOf: '10-net.conflist' }]);
-    expect(isCopy(copy)).toBe(true);
-    expect(isCopy(inserted(primary))).toBe(false);
+    expect(isOwn(copy)).toBe(true);
+    expect(isOwn(inserted(primary))).toBe(false);
   });
 
   test('is wholly ours', () => {
@@ -161,6 +161,28 @@ describe('a copy for own-config mode', () => {
     const single = value(copyWithEntry({ name: '10-a.conf', text: '{"type":"bridge"}' }, '02-culvert.conflist', settings));
     expect(plugins(single).map(({ type }) => type)).toEqual(['bridge', PLUGIN_TYPE]);
     expect(value(remove(single))).toEqual({ kind: 'delete' });
+  });
+});
+
+describe('unchained', () => {
+  const ours = standalone(STANDALONE, settings);
+
+  test('our entry is a network of its own, all ours', async () => {
+    await expect(ours.text).toMatchFileSnapshot(join(GOLDEN, '../unchained', STANDALONE));
+    expect(find(ours)).toMatchObject({ type: PLUGIN_TYPE, ...settings });
+    expect(isOwn(ours)).toBe(true);
+    expect(value(remove(ours))).toEqual({ kind: 'delete' });
+  });
+
+  test('is what the plugin reads', () => {
+    expect(parseNetConf(ours.text, 'ADD', '0.3.0')).toMatchObject({ cniVersion: '0.3.1', name: 'culvert-cni', plugin: settings });
+  });
+
+  test('is told from the single plugin of somebody else', () => {
+    const single = { name: '10-net.conf', text: '{"type":"bridge"}' };
+    expect(find(single)).toBeUndefined();
+    expect(isOwn(single)).toBe(false);
+    expect(value(remove(single))).toEqual({ kind: 'absent' });
   });
 });
 

@@ -151,6 +151,66 @@ describe('own configuration', () => {
   });
 });
 
+describe('unchained', () => {
+  const unchained = (more: Partial<ConfOptions> = {}): Promise<ConfResult> => install({ chained: false, ...more });
+
+  test('joins nothing, and makes a network beside the others', async () => {
+    on.write('10-kindnet.conflist', kindnet);
+    expect(await unchained()).toEqual({ file: 'YYY-culvert-cni.conf', changed: ['YYY-culvert-cni.conf'], skipped: [] });
+    expect(on.read('10-kindnet.conflist')).toBe(kindnet);
+    expect(JSON.parse(on.read('YYY-culvert-cni.conf'))).toMatchObject({ cniVersion: '0.3.1', type: 'culvert-cni', ...settings });
+    expect(statSync(join(on.confDir, 'YYY-culvert-cni.conf')).mode & 0o7777).toBe(0o600);
+    expect((await unchained()).changed).toEqual([]);
+    expect(await off()).toEqual({ files: ['YYY-culvert-cni.conf'], executable: false });
+    expect(on.names()).toEqual(['10-kindnet.conflist']);
+  });
+
+  test('needs no network before it, and no directory', async () => {
+    const confDir = join(on.root, 'multus/net.d');
+    expect(await unchained({ confDir, confName: 'mesh.conf' })).toMatchObject({ file: 'mesh.conf', changed: ['mesh.conf'] });
+    expect(JSON.parse(readFileSync(join(confDir, 'mesh.conf'), 'utf8'))).toMatchObject({ name: 'culvert-cni' });
+  });
+
+  test('mends its file, and writes other settings', async () => {
+    on.write('YYY-culvert-cni.conf', '{"cniVersion":"0.3');
+    expect((await unchained()).changed).toEqual(['YYY-culvert-cni.conf']);
+    expect((await unchained({ settings: { ...settings, onAgentDown: 'closed' } })).changed).toEqual(['YYY-culvert-cni.conf']);
+    expect(on.read('YYY-culvert-cni.conf')).toContain('"closed"');
+  });
+
+  test('takes the entry out of the chain, and the other way round', async () => {
+    on.write('10-kindnet.conflist', kindnet);
+    await install({ ownConfig: '02-culvert.conflist' });
+    await install();
+    expect((await unchained()).changed).toEqual(['YYY-culvert-cni.conf', '10-kindnet.conflist']);
+    expect(JSON.parse(on.read('10-kindnet.conflist'))).toEqual(JSON.parse(kindnet));
+    expect(await install()).toMatchObject({ file: '10-kindnet.conflist', changed: ['10-kindnet.conflist', 'YYY-culvert-cni.conf'] });
+    expect(on.names()).toEqual(['10-kindnet.conflist']);
+  });
+
+  test('is never the network that is joined', async () => {
+    await unchained({ confName: '00-culvert.conf' });
+    on.write('10-kindnet.conflist', kindnet);
+    expect(await install()).toMatchObject({ file: '10-kindnet.conflist' });
+  });
+
+  test.each(['YYY-culvert.conflist', 'YYY-culvert', '../YYY-culvert.conf'])('is refused as %s', async (confName) => {
+    await expect(unchained({ confName })).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringContaining(`"${confName}"`) as string,
+    });
+    expect(on.names()).toEqual([]);
+  });
+
+  test('is refused together with an own configuration, and in the place of somebody else', async () => {
+    await expect(unchained({ ownConfig: '02-culvert.conflist' })).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+    on.write('10-b.conf', '{"type":"bridge"}');
+    await expect(unchained({ confName: '10-b.conf' })).rejects.toMatchObject({ code: 'CONFLIST_INVALID' });
+    expect(on.names()).toEqual(['10-b.conf']);
+    expect(on.read('10-b.conf')).toBe('{"type":"bridge"}');
+  });
+});
+
 describe('bad input', () => {
   /** what stands before the file that is joined */
   const bad: Record<string, [make: (path: string) => void, fault: RegExp]> = {
