@@ -74,8 +74,8 @@ export function found(entry: Entry, open: OpenNetns): boolean {
   };
   const path = pathOf(entry);
   const ips = entry.sandbox?.ips ?? entry.record?.ips ?? [];
-  if (path === undefined) return wait('its network namespace is not known yet');
   if (ips.length === 0 && state === 'out') return wait('it has no address yet');
+  if (path === undefined) return wait('its network namespace is not known yet');
   try {
     const netns = open(path);
     const why = unusable(entry, netns);

@@ -31,6 +31,14 @@ export class World {
   readonly set = new Map<string, ZdsWorkload>();
   tunnel: 'acks' | 'nacks' | 'none' | 'hangs' = 'acks';
   release: (() => void) | undefined;
+  /** what discovery finds: path by uid */
+  readonly processes = new Map<string, string>();
+  discoveryFault: Error | undefined;
+  /** the uids of each search */
+  readonly searches: string[][] = [];
+  /** "pod: message" */
+  readonly troubles: string[] = [];
+  excluded = new Set(['kube-system']);
   reconciler!: Reconciler;
 
   constructor() {
@@ -117,10 +125,22 @@ export class World {
       zds,
       steps,
       openNetns,
+      discover: {
+        find: async (sought) => {
+          this.searches.push(sought.map(({ record }) => record.uid));
+          await Promise.resolve();
+          if (this.discoveryFault !== undefined) throw this.discoveryFault;
+          const paths = sought.map(({ record }) => [record.uid, this.processes.get(record.uid)] as const);
+          return new Map(paths.flatMap(([uid, path]) => (path === undefined ? [] : [[uid, openNetns(path)]])));
+        },
+        survey: () => Promise.resolve(),
+      },
+      onTrouble: ({ name }, error) => this.troubles.push(`${name}: ${error.message}`),
       log,
-      excludedNamespaces: new Set(['kube-system']),
+      excludedNamespaces: this.excluded,
       dns: true,
       backoff: { firstMs: 20, maxMs: 40 },
+      searchBackoff: { firstMs: 20, maxMs: 40 },
     });
   }
 
