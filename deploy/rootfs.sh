@@ -31,9 +31,9 @@ chmod 700 "$root/root"
 printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'nonroot:x:65532:65532:nonroot:/tmp:/bin/false' >"$root/etc/passwd"
 printf '%s\n' 'root:x:0:' 'nonroot:x:65532:' >"$root/etc/group"
 echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
-# for --root-cert SYSTEM
+# --root-cert SYSTEM: the one file where Node looks for many certificates, and the directory where each has its own
 mkdir -p "$root/etc/ssl/certs"
-cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/cert.pem"
 
 place() { # SOURCE DESTINATION MODE
     cp -L --reflink=auto "$1" "$root$2"
