@@ -37,6 +37,7 @@ import { Gauges } from './metrics/gauges.ts';
 import { countChanges, measuredApi, measuredSteps, measuredZds } from './metrics/measured.ts';
 import { AgentMetrics } from './metrics/metrics.ts';
 import { openApi, openSource } from './open-source.ts';
+import { podAddresses } from './pod-addresses.ts';
 import { proveHost } from './proofs.ts';
 import { healthDoor, Readiness } from './readiness.ts';
 import { annotateIfPossible } from './shutdown.ts';
@@ -215,6 +216,7 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
     attachments,
     openNetns: netnsAt,
     readiness: () => readinessOf(known),
+    addressesIn: podAddresses,
     occupied: () => occupiedNetns(config.procRoot),
     log: cniLog,
   });

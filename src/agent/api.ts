@@ -94,7 +94,7 @@ export interface CniAddRequest {
   podNamespace: string;
   podName: string;
   podUid: string;
-  /** addresses of prevResult, without prefix length */
+  /** addresses of prevResult, without prefix length; none: no plugin came before us, and the agent looks for itself */
   ips: string[];
 }
 export interface CniAddResponse {

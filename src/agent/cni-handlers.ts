@@ -17,6 +17,8 @@ const CHECK_TIMEOUT_MS = 4000;
 export interface CniOptions extends Sandboxes {
   driver: Pick<RedirectDriver, 'faults'>;
   readiness: () => CniStatusResponse;
+  /** addresses of the pod in this netns */
+  addressesIn: (netns: string) => string[];
   /** network namespaces that a process is in, as `namespaceId` names them */
   occupied: () => ReadonlySet<string>;
   log: Logger;
@@ -30,7 +32,8 @@ export function cniHandlers(o: CniOptions): CniHandlers {
       o.attachments.remember(request);
       joining.add(request.containerId);
       try {
-        return await addPod(o.reconciler, request, ADD_TIMEOUT_MS);
+        const ips = request.ips.length > 0 ? request.ips : o.addressesIn(request.netns);
+        return await addPod(o.reconciler, { ...request, ips }, ADD_TIMEOUT_MS);
       } finally {
         joining.delete(request.containerId);
       }

@@ -1,4 +1,7 @@
-/** ADD: the pod's interface is there; the agent enrols the pod or says that it needs nothing. prevResult is the answer. */
+/**
+ * ADD: the pod's interface is there; the agent enrols the pod or says that it needs nothing. prevResult is the answer, and an empty
+ * result where no plugin of the same chain came before us.
+ */
 import type { CniAddRequest } from '../agent/api.ts';
 import { AgentRefused, askAdd } from './agent.ts';
 import { refused, withoutAgent } from './failures.ts';
@@ -7,7 +10,7 @@ import { readEnvironment } from './environment.ts';
 import { parseChainedConf, type ChainedConf } from './netconf.ts';
 import type { CniEnvironment, PodArgs } from './spec.ts';
 
-/** @returns prevResult, in the text it came in @throws CniError */
+/** @returns the result's text @throws CniError */
 export async function add(context: PluginContext): Promise<string> {
   const environment = readEnvironment(context.env);
   const conf = parseChainedConf(context.stdin(), 'ADD', '0.3.0');

@@ -14,7 +14,7 @@ export interface NetConf {
 
 export interface ChainedConf extends NetConf {
   prevResult: PrevResult;
-  /** prevResult in the text it came in, its cniVersion being the configuration's */
+  /** prevResult in the text it came in, its cniVersion being the configuration's; without one, an empty result */
   result: string;
 }
 
@@ -35,18 +35,18 @@ export function parseNetConf(text: string, verb: string, since: Version): NetCon
   return netConf(decode(text), verb, since);
 }
 
-/** Of ADD and CHECK. @throws CniError as parseNetConf */
-export function parseChainedConf(text: string, verb: string, since: Version): ChainedConf {
+/**
+ * Of ADD and CHECK. An ADD may come without prevResult: unchained, a meta plugin runs us behind the pod's network.
+ * @throws CniError as parseNetConf
+ */
+export function parseChainedConf(text: string, verb: 'ADD' | 'CHECK', since: Version): ChainedConf {
   const conf = decode(text);
   const known = netConf(conf, verb, since);
   const prevResult = conf['prevResult'];
   const span = memberSpan(text, 'prevResult');
   if (prevResult === undefined || prevResult === null || span === undefined) {
-    throw new CniError(
-      cniCode.invalidConfig,
-      'read prevResult: there is none, so no plugin before culvert-cni gave the pod its interface',
-      "culvert-cni only joins an existing network: put it behind the cluster's own plugin in the same conflist",
-    );
+    if (verb === 'ADD') return { ...known, prevResult: {}, result: JSON.stringify({ cniVersion: known.cniVersion }) };
+    throw new CniError(cniCode.invalidConfig, `read prevResult: there is none to ${verb}`, 'the runtime passes on what ADD answered');
   }
   const result = withMember(text.slice(span.start, span.end), 'cniVersion', known.cniVersion);
   return { ...known, prevResult: checkedResult(prevResult), result };

@@ -41,6 +41,7 @@ describe('plugin requests', () => {
       ...sandboxes,
       driver: world.driver,
       readiness: () => ({ ready: true, reason: '', limited: false }),
+      addressesIn: () => [],
       occupied: () => new Set(),
       log,
       ...over,
@@ -54,6 +55,13 @@ describe('plugin requests', () => {
     const answers = await Promise.all([addPod(world.reconciler, ask(), 1000), addPod(world.reconciler, ask(), 1000)]);
     expect(answers).toEqual([1, 2].map(() => ({ enrolled: true, reason: 'namespace label istio.io/dataplane-mode=ambient' })));
     expect(world.driver.calls.filter((call) => call === 'activate a')).toHaveLength(1);
+  });
+
+  it('look into the netns for addresses that nobody told', async () => {
+    world.reconciler.apply(mesh('ambient', pod('a', undefined, { ips: [] })));
+    await expect(handlers().add(ask({ ips: [] }))).rejects.toThrow(/no address/);
+    const addressesIn = (netns: string): string[] => (netns === '/ns/a' ? ['10.0.0.1'] : []);
+    expect((await handlers({ addressesIn }).add(ask({ ips: [] }))).enrolled).toBe(true);
   });
 
   it('wait for a pod that the source does not know yet, and not for ever', async () => {

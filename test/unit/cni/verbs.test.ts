@@ -73,6 +73,21 @@ describe('ADD', () => {
     );
   });
 
+  test.each(supportedVersions.flatMap((cniVersion) => [undefined, null].map((none) => [cniVersion, none] as const)))(
+    'unchained, in version %s with prevResult %s, the answer is an empty result, and the agent looks for the addresses',
+    async (cniVersion, prevResult) => {
+      await agent(200, { enrolled: true, reason: 'label' });
+      expect(await runVerb(context(conf({ cniVersion, prevResult })))).toBe(`{"cniVersion":"${cniVersion}"}`);
+      expect(world.asked).toMatchObject([{ path: '/v1/add', body: { podName: 'web', ips: [] } }]);
+    },
+  );
+
+  test('unknown keys of our entry are for others, now or later', async () => {
+    await agent(200, { enrolled: true, reason: '' });
+    const more = { type: 'culvert-cni', capabilities: { dns: true }, runtimeConfig: { dns: {} }, args: { cni: {} }, dns: {}, later: [1] };
+    expect(JSON.parse(await runVerb(context(conf(more))))).toEqual(conf()['prevResult']);
+  });
+
   test('what is asked at once is answered at once, each with its own', async () => {
     await agent(200, { enrolled: true, reason: '' });
     const ids = Array.from({ length: 50 }, (_, n) => `c${n}`);
@@ -103,7 +118,6 @@ describe('ADD', () => {
   });
 
   test.each([
-    ['no prevResult', { prevResult: undefined }, {}, 7, /prevResult/],
     ['a prevResult of another shape', { prevResult: { ips: ['10.0.0.1'] } }, {}, 7, /prevResult\.ips/],
     ['truncated stdin', '{"cniVersion":"1.0.0","na', {}, 6, /decode stdin/],
     ['empty stdin', '', {}, 6, /it is empty/],
@@ -123,7 +137,6 @@ describe('ADD', () => {
     ['a bad network name', { name: '../x' }, {}, 7, /read name/],
     ['addresses asked of us', { ipam: { type: 'host-local' } }, {}, 2, /ipam.*host-local/],
     ['an unknown status policy', { statusPolicy: 'never' }, {}, 7, /statusPolicy/],
-    ['prevResult null', { prevResult: null }, {}, 7, /prevResult/],
     ['no verb', {}, { CNI_COMMAND: undefined }, 4, /CNI_COMMAND/],
   ] as const)('%s is refused', async (_, input, env, code, message) => {
     const error = await failure(context(typeof input === 'string' ? input : conf(input), { env }));
