@@ -1,20 +1,17 @@
 /** `culvert control` as a process of its own on a real API server, with the permissions that its documentation lists and no others. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { join } from 'node:path';
-import { parseAllDocuments } from 'yaml';
 import { controlSocket } from '../../src/control/config.ts';
 import type { ControlStatus } from '../../src/control/status.ts';
-import type { KubeObject } from '../../src/kubernetes/api.ts';
 import type { ApiServer } from './apiserver.ts';
 import { Component } from './kubernetes/component.ts';
+import { grantDocumented, subjectOf } from './kubernetes/permissions.ts';
 import { until } from './kubernetes/until.ts';
 
 export const NAMESPACE = 'culvert-system';
 const ACCOUNT = 'culvert-control';
-const USER = `system:serviceaccount:${NAMESPACE}:${ACCOUNT}`;
 const ROOT = join(import.meta.dirname, '../..');
-const RBAC = '/apis/rbac.authorization.k8s.io/v1';
 
 export interface ControlProcess {
   readonly port: number;
@@ -30,21 +27,9 @@ export interface ControlProcess {
 export async function installControl(cluster: ApiServer): Promise<string> {
   await cluster.createNamespace(NAMESPACE);
   for (const account of [ACCOUNT, 'ztunnel']) await cluster.objects.serviceAccount(NAMESPACE, account);
-  const documentation = readFileSync(join(ROOT, 'docs/control.md'), 'utf8');
-  const [, yaml = ''] = /```yaml\n([\s\S]*?)```/.exec(documentation) ?? [];
-  for (const document of parseAllDocuments(yaml)) {
-    const role = document.toJS() as KubeObject & { kind: 'Role' | 'ClusterRole' };
-    const { name, namespace } = role.metadata;
-    const where = namespace === undefined ? RBAC : `${RBAC}/namespaces/${namespace}`;
-    const plural = namespace === undefined ? 'cluster' : '';
-    await cluster.adminApi.create(`${where}/${plural}roles`, role);
-    await cluster.adminApi.create(`${where}/${plural}rolebindings`, {
-      metadata: { name },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: role.kind, name },
-      subjects: [{ kind: 'ServiceAccount', name: ACCOUNT, namespace: NAMESPACE }],
-    });
-  }
-  return cluster.userKubeconfig('control', `O=system:serviceaccounts,CN=${USER}`);
+  const account = { namespace: NAMESPACE, name: ACCOUNT };
+  await grantDocumented(cluster.adminApi, 'control.md', account);
+  return cluster.userKubeconfig('control', subjectOf(account));
 }
 
 /** Resolves when it is ready. @param flags further ones */
