@@ -29,12 +29,14 @@ imagePullPolicy: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* A path on the nodes: the value, else the platform's, else the usual one. Argument: [context, name of the value]. */}}
-{{- define "culvert.hostPath" -}}
+{{/* A value that platforms differ in: set, else the platform's, else the usual one. Argument: [context, name of the value]. */}}
+{{- define "culvert.platform" -}}
 {{- $context := index . 0 }}{{ $name := index . 1 }}
 {{- $platforms := $context.Files.Get "files/platforms.yaml" | fromYaml }}
 {{- $platform := get $platforms ($context.Values.global.platform | default "default") }}
-{{- get $context.Values $name | default (get $platform $name) | default (get $platforms.default $name) }}
+{{- $value := get $context.Values $name }}
+{{- if eq (toString $value) "" }}{{ $value = hasKey $platform $name | ternary (get $platform $name) (get $platforms.default $name) }}{{ end }}
+{{- $value }}
 {{- end }}
 
 {{/* Where pods of a part may run. Argument: the part's values. */}}

@@ -33,6 +33,9 @@ describe('the chart', () => {
     expect(config).toMatchObject({ cniBinDir, cniConfDir });
     expect(hostPaths(objects)).toMatchObject({ 'cni-bin': cniBinDir, 'cni-conf': cniConfDir, netns: cniNetnsDir });
     expect(objects.filter(({ kind }) => kind === 'ResourceQuota')).toHaveLength(platform === 'gke' ? 1 : 0);
+    // Multus: a network of our own beside the others
+    expect(config).toHaveProperty('chained', platform !== 'openshift');
+    expect(objects.filter(({ kind }) => kind === 'NetworkAttachmentDefinition')).toHaveLength(platform === 'openshift' ? 1 : 0);
   });
 });
 
@@ -44,7 +47,7 @@ describe('values', () => {
     [{ global: { platfrom: 'gke' } }, "at '/global': additional properties 'platfrom' not allowed"],
     [{ tolerations: [{ key: 'a', efect: 'NoSchedule' }] }, "at '/tolerations/0': additional properties 'efect' not allowed"],
     [{ ambient: { reconcileIptablesOnStartup: true } }, "at '/ambient': additional properties 'reconcileIptablesOnStartup' not allowed"],
-    [{ chained: false }, "at '/chained': value must be true"],
+    [{ chained: 'no' }, "at '/chained': value must be one of '', true, false"],
     [{ cniBinDir: 'opt/cni/bin' }, "at '/cniBinDir': 'opt/cni/bin' does not match pattern"],
     [{ control: { replicas: 'two' } }, "at '/control/replicas': got string, want integer"],
     [{ control: { replicas: 0 } }, "at '/control/replicas': minimum: got 0, want 1"],
@@ -74,9 +77,8 @@ describe('values', () => {
     const untried = defaults.filter(
       (name) => !tried.some((other) => other === name || other.startsWith(`${name}.`) || name.startsWith(other)),
     );
-    // they choose the kind of installation, which has golden files of its own; chained may be true only; the agent's type is tried
+    // they choose the kind of installation, which has golden files of its own; the agent's type is tried
     expect(untried).toEqual([
-      'chained',
       'tunnel.builtin.enabled',
       'tunnel.builtin.istioNamespace',
       'tunnel.builtin.revision',

@@ -10,6 +10,8 @@ export const installations: Record<string, { values: Values; namespace?: string 
   everything: {
     values: {
       global: { platform: 'openshift' },
+      chained: true,
+      provider: 'default',
       image: { hub: 'registry.example.com/mesh', name: 'culvert-debug', tag: 'v2' },
       imagePullPolicy: 'Never',
       imagePullSecrets: [{ name: 'registry' }],
