@@ -138,6 +138,8 @@ export interface DiagSocket {
 export type NetnsResult = { ok: true; value?: unknown } | { ok: false; code: string; errno: number; syscall: string; message: string };
 /** Runs the ops in order in one entry of the netns; stops at the first failure unless keepGoing. */
 export function netnsRun(netnsFd: number, ops: NetnsOp[], keepGoing?: boolean): NetnsResult[];
+/** The procfs through which sysctls are read and written from now on; "/proc" until it is called. */
+export function sysctlProc(path: string): void;
 /**
  * rtnetlink subscription inside a netns. 'overflow' is ENOBUFS: resync everything. Its socket keeps the netns alive until
  * close(): a deleted pod's watch must be closed, or its devices and addresses stay.

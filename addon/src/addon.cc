@@ -15,6 +15,7 @@
 #include "netns_socket.h"
 #include "seqpacket.h"
 #include "socket_fd.h"
+#include "sysctl.h"
 
 namespace culvert {
 
@@ -44,6 +45,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
 
   add("netnsCookie", netnsCookie);
   add("netnsRun", netnsRun);
+  add("sysctlProc", sysctlProc);
   add("netnsWatch", netnsWatch);
   add("netnsSocket", netnsSocket);
   add("netnsConnect", netnsConnect);

@@ -1,6 +1,7 @@
 /**
  * sysctls of a netns. /proc/sys/net shows the namespace of the *thread* that opens a file in it, so these run on the netns thread
- * and nowhere else; anything outside net/ is the whole machine's and is refused.
+ * and nowhere else; anything outside net/ is the whole machine's and is refused. Every procfs shows the same there, but a container's own
+ * may not be written to.
  */
 #include <fcntl.h>
 
@@ -10,10 +11,17 @@
 #include "arguments.h"
 #include "fd.h"
 #include "netns_operation.h"
+#include "sysctl.h"
 
 namespace culvert {
 
 namespace {
+
+/** Used on the JS thread only. */
+std::string& procRoot() {
+  static std::string path = "/proc";
+  return path;
+}
 
 /** "net/ipv4/ip_forward" out of itself, "net.ipv4.ip_forward" or "/proc/sys/net/ipv4/ip_forward". */
 std::string fileOf(std::string path) {
@@ -23,10 +31,15 @@ std::string fileOf(std::string path) {
   if (path.find('/') == std::string::npos) std::replace(path.begin(), path.end(), '.', '/');
   if (!path.starts_with("net/") || path.find("..") != std::string::npos)
     throw SystemError(EINVAL, "open", "sysctl " + path + " is not one of a network namespace");
-  return std::string(root) + path;
+  return procRoot() + "/sys/" + path;
 }
 
 }  // namespace
+
+Napi::Value sysctlProc(const Napi::CallbackInfo& info) {
+  procRoot() = text(info[0]);
+  return info.Env().Undefined();
+}
 
 Operation sysctlWriteOperation(const Napi::Object& op) {
   const std::string file = fileOf(text(op.Get("path")));

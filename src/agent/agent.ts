@@ -15,6 +15,7 @@ import { Steps } from '../enrol/steps.ts';
 import type { RedirectDriver } from '../redirect/driver.ts';
 import { createEbpfDriver } from '../redirect/ebpf/index.ts';
 import type { MeshSnapshot, Source } from '../sources/source.ts';
+import { openCgroups } from '../sys/cgroup.ts';
 import { openDoor, routes } from '../sys/doors.ts';
 import { bpfObject, native } from '../sys/native.ts';
 import { occupiedNetns } from '../sys/procfs.ts';
@@ -28,6 +29,7 @@ import { paths } from './api.ts';
 import { Attachments } from './attachments.ts';
 import { cniHandlers } from './cni-handlers.ts';
 import { serveCni } from './cni-server.ts';
+import { proveHost } from './checks/host.ts';
 import type { AgentConfig } from './config.ts';
 import { discoveryOf } from './discovery.ts';
 import { EnrolmentWriter } from './enrolment-file.ts';
@@ -38,7 +40,6 @@ import { countChanges, measuredApi, measuredSteps, measuredZds } from './metrics
 import { AgentMetrics } from './metrics/metrics.ts';
 import { openApi, openSource } from './open-source.ts';
 import { podAddresses } from './pod-addresses.ts';
-import { proveHost } from './proofs.ts';
 import { healthDoor, Readiness } from './readiness.ts';
 import { annotateIfPossible } from './shutdown.ts';
 import { stopAgent } from './stop.ts';
@@ -99,7 +100,7 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
   doors.push(zds);
 
   readiness.starting('looking at the host');
-  const { cgroupRoot } = proveHost(config);
+  const cgroupRoot = await proveHost(config);
   readiness.starting('installing the datapath');
   const driver: RedirectDriver = createEbpfDriver({
     object: bpfObject(),
@@ -119,6 +120,7 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
   const source = await openSource(config, api, log);
   const tunnels = new TrustedTunnels({
     driver,
+    cgroups: openCgroups(config.procRoot),
     cgroupId: (path) => native.cgroupId(path),
     proc: config.procRoot,
     log: log.child({ part: 'tunnels' }),

@@ -2,18 +2,17 @@
  * Who is the tunnel: the cgroup v2 id of each ZDS peer, told to the datapath before the first Add. It stays while any process of
  * that cgroup which ever connected lives: a draining tunnel has left ZDS and still carries connections.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Peer } from '../../addon/index.d.ts';
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { RedirectDriver } from '../redirect/driver.ts';
-import { cgroup2Mount, cgroupOf } from '../sys/cgroup.ts';
+import { cgroupOf, type CgroupTree } from '../sys/cgroup.ts';
 import { processes, startTime } from '../sys/procfs.ts';
 
 export interface TunnelsOptions {
   driver: Pick<RedirectDriver, 'trustTunnel' | 'distrustTunnel' | 'trustedTunnels'>;
   log: Logger;
+  cgroups: Pick<CgroupTree, 'mount' | 'directory'>;
   /** id of a cgroup v2 directory */
   cgroupId: (path: string) => bigint;
   /** default /proc */
@@ -78,10 +77,10 @@ export class TrustedTunnels {
   }
 
   #idOf(pid: number): bigint {
-    const path = cgroupOf(pid, this.#proc);
-    if (path === '/')
+    const directory = this.#o.cgroups.directory(cgroupOf(pid, this.#proc));
+    if (directory === this.#o.cgroups.mount)
       throw new CulvertError('CGROUP_ROOT', `tell tunnel ${pid} by its cgroup: it runs in the root of cgroup v2, where everybody may be`);
-    return this.#o.cgroupId(join(this.#mount(), path));
+    return this.#o.cgroupId(directory);
   }
 
   /** Ids of all cgroups that a process is in. One that can't be read counts as not there: its tunnel connects again if it lives. */
@@ -94,19 +93,14 @@ export class TrustedTunnels {
         // ended since the directory was read, or in no cgroup v2
       }
     }
-    const mount = this.#mount();
     const ids = new Set<bigint>();
     for (const path of paths) {
       try {
-        ids.add(this.#o.cgroupId(join(mount, path)));
+        ids.add(this.#o.cgroupId(this.#o.cgroups.directory(path)));
       } catch {
         // removed since
       }
     }
     return ids;
-  }
-
-  #mount(): string {
-    return cgroup2Mount(readFileSync(`${this.#proc}/self/mountinfo`, 'utf8'));
   }
 }

@@ -49,6 +49,8 @@ const TABLE = {
   CONFLIST_INVALID: { retryable: false, exit: 1 },
   /** somebody else wrote it while we did */
   CONFLIST_CHANGED: { retryable: true, exit: 1 },
+  /** what the agent needs of its host, or of the pod it runs in, is not there */
+  HOST_UNSUITABLE: { retryable: false, exit: 1 },
 } as const satisfies Record<string, { retryable: boolean; exit: 1 | 2 | 3 }>;
 
 export type ErrorCode = keyof typeof TABLE;

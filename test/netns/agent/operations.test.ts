@@ -28,6 +28,7 @@ describe('agent in operation', () => {
     const answer = await get(scene.node.nodeNetns, 8000, '/readyz');
     return answer === undefined ? 'nobody' : `${answer.status} ${answer.body.trim()}`;
   };
+  const metrics = async (): Promise<string> => (await get(scene.node.nodeNetns, 15014, '/metrics'))?.body ?? '';
   const becomes = (wanted: string | RegExp, ask: () => Promise<string> = readyz): Promise<void> => {
     let last = '';
     return until(
@@ -110,7 +111,12 @@ describe('agent in operation', () => {
     await scene.annotated('uid-a', 'enabled');
     expect(await scene.cni('add', a)).toMatchObject({ status: 200 });
     expect(await connection()).toBe('tunnel:15001');
-    const text = (await get(scene.node.nodeNetns, 15014, '/metrics'))?.body ?? '';
+    let text = '';
+    await until(
+      async () => (text = await metrics()).includes('culvert_enrolment_duration_seconds_count{until="annotated"} 2\n'),
+      3000,
+      () => text,
+    );
     const families = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => `${name} ${type}`);
     const ours = families.filter((family) => !/^(nodejs|process)_/.test(family)).sort();
     await expect(`${ours.join('\n')}\n`).toMatchFileSnapshot('../../golden/agent-metrics.txt');
@@ -152,7 +158,7 @@ describe('agent in operation', () => {
     agent = await start('--pod-metrics');
     await becomes('200 ready');
     expect(await connection()).toBe('tunnel:15001');
-    const text = (await get(scene.node.nodeNetns, 15014, '/metrics'))?.body ?? '';
+    const text = await metrics();
     expect(text).toMatch(
       /culvert_pod_connections_total\{namespace="shop",pod="a",direction="outbound",verdict="redirected",reason="tunnel"\} \d/,
     );

@@ -9,6 +9,7 @@ import { ManualRedirect } from '../../../src/agent/redirect.ts';
 import { TrustedTunnels } from '../../../src/agent/tunnels.ts';
 import { MODE_LABEL } from '../../../src/enrol/policy.ts';
 import type { MeshSnapshot } from '../../../src/sources/source.ts';
+import { CgroupTree } from '../../../src/sys/cgroup.ts';
 import { FakeDriver } from '../../support/fake-driver.ts';
 
 const log = pino({ level: 'silent' });
@@ -70,16 +71,12 @@ describe('trusted tunnels', () => {
   const peer = (pid: number): { pid: number; uid: number; gid: number } => ({ pid, uid: 0, gid: 0 });
 
   it('stay trusted while any of their processes lives', () => {
-    mkdirSync(join(directory, 'self'));
-    writeFileSync(
-      join(directory, 'self/mountinfo'),
-      '30 20 0:26 / /sys/fs/cgroup rw - tmpfs x\n31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:4 - cgroup2 cgroup2 rw\n',
-    );
     const driver = new FakeDriver(BigInt);
     const tunnels = new TrustedTunnels({
       driver,
       log,
       proc: directory,
+      cgroups: new CgroupTree('/sys/fs/cgroup/unified'),
       cgroupId: (path) => (path === '/sys/fs/cgroup/unified/kube/tunnel' ? 7n : 0n),
     });
     process(10, 100);
@@ -102,14 +99,18 @@ describe('trusted tunnels', () => {
   });
 
   it('that ended while no agent ran are trusted no longer, those that drain are', () => {
-    mkdirSync(join(directory, 'self'));
-    writeFileSync(join(directory, 'self/mountinfo'), '31 30 0:27 / /cg rw - cgroup2 cgroup2 rw\n');
     const driver = new FakeDriver(BigInt);
     for (const id of [7n, 8n, 9n]) driver.trustTunnel(id);
     process(10, 100);
     process(11, 200, '0::/kube/draining');
     const ids: Record<string, bigint> = { '/cg/kube/tunnel': 7n, '/cg/kube/draining': 8n };
-    const tunnels = new TrustedTunnels({ driver, log, proc: directory, cgroupId: (path) => ids[path] ?? 0n });
+    const tunnels = new TrustedTunnels({
+      driver,
+      log,
+      proc: directory,
+      cgroups: new CgroupTree('/cg'),
+      cgroupId: (path) => ids[path] ?? 0n,
+    });
     tunnels.trust(peer(10));
     tunnels.sweep();
     expect([...driver.trusted]).toEqual([7n, 8n]);
