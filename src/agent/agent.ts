@@ -83,6 +83,13 @@ type Doors = { close(): unknown }[];
 /** @param doors everything opened, also when it throws */
 async function open(config: AgentConfig, log: Logger, readiness: Readiness, doors: Doors) {
   const metrics = new AgentMetrics(version);
+  readiness.starting('looking at the host');
+  const cgroupRoot = await proveHost(config);
+  const plainApi = await openApi(config);
+  const api = plainApi && measuredApi(plainApi, metrics);
+  if (api !== undefined) doors.push(api);
+  const source = await openSource(config, api, log);
+  // Bound from here on; nothing is waited for until there is somebody whom tunnels can be told of.
   const zds = new ZdsServer({
     listen: (onConnection) => seqpacketListen(config.zdsSocket, MAX_PACKET, onConnection),
     log: log.child({ part: 'zds' }),
@@ -99,8 +106,6 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
   });
   doors.push(zds);
 
-  readiness.starting('looking at the host');
-  const cgroupRoot = await proveHost(config);
   readiness.starting('installing the datapath');
   const driver: RedirectDriver = createEbpfDriver({
     object: bpfObject(),
@@ -114,10 +119,6 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
   });
   doors.push(driver);
 
-  const plainApi = await openApi(config);
-  const api = plainApi && measuredApi(plainApi, metrics);
-  if (api !== undefined) doors.push(api);
-  const source = await openSource(config, api, log);
   const tunnels = new TrustedTunnels({
     driver,
     cgroups: openCgroups(config.procRoot),
