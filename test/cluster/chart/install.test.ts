@@ -162,6 +162,15 @@ describe('a release', () => {
     await release('uninstall');
   });
 
+  it('is alone in its cluster: a second one is refused, and the first stays as it is', async () => {
+    await release('install');
+    const second = await helm(['install', 'other', CHART, '--namespace', 'shop'], { kubeconfig: server.kubeconfig });
+    expect(second).toMatchObject({ code: 1, stderr: expect.stringContaining('ClusterRole "culvert-') as unknown });
+    expect(Object.keys(await generations())).toHaveLength(3);
+    expect((await server.adminApi.list('/apis/apps/v1/namespaces/shop/daemonsets')).items).toEqual([]);
+    await release('uninstall');
+  });
+
   it('that is taken off tells its agents so: what they may no longer ask for counts as gone', async () => {
     await release('install');
     await server.adminApi.create('/api/v1/nodes', { metadata: { name: 'node1', labels: { 'kubernetes.io/os': 'linux' } } });
