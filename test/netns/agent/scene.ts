@@ -1,4 +1,4 @@
-/** A node with a real agent process, a minimal tunnel process and pods; the mesh is a file, as in the lab. */
+/** A node with a real agent process, a minimal tunnel process and pods; the mesh is a file, as in the lab, unless flags say otherwise. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
@@ -14,21 +14,31 @@ export class AgentScene {
   readonly dir: string;
   /** of the agent's run so far */
   log = '';
+  /** where the agent runs; default: in the node's own */
+  agentNetns: string;
+  /** all that the agent may have, "NET_ADMIN"; undefined: whatever the test has */
+  agentCapabilities: string[] | undefined;
+  /** by name of the pod, where the mesh is no file */
+  readonly uids = new Map<string, string>();
   readonly #pods: TestPod[] = [];
   readonly #children: ChildProcess[] = [];
+  /** the mesh names no pod's netns: the agent has to find it */
+  readonly #unnamed: boolean;
   #namespaceLabels: Record<string, string> = {};
 
-  private constructor(node: TestNode) {
+  private constructor(node: TestNode, unnamed: boolean) {
     this.node = node;
     this.dir = node.dir;
+    this.#unnamed = unnamed;
+    this.agentNetns = node.nodeNetns;
     mkdirSync(join(this.dir, 'mesh.yaml.d'), { recursive: true });
   }
 
-  static async create(part = 'agent'): Promise<AgentScene> {
+  static async create(part = 'agent', { unnamed = false } = {}): Promise<AgentScene> {
     const node = await TestNode.create(part);
     const forward = 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding';
     execFileSync('nsenter', [`--net=${node.nodeNetns}`, 'sh', '-c', forward]); // as every node does
-    return new AgentScene(node);
+    return new AgentScene(node, unnamed);
   }
 
   async pod(name: string, n: number): Promise<TestPod> {
@@ -41,6 +51,12 @@ export class AgentScene {
   forget(pod: TestPod): void {
     this.#pods.splice(this.#pods.indexOf(pod), 1);
     this.writeMesh();
+  }
+
+  /** Where the agent has to find it: as the API server makes them; the same for the same name. */
+  uidOf({ name }: Pick<TestPod, 'name'>): string {
+    if (!this.#unnamed) return `uid-${name}`;
+    return `00000000-0000-4000-8000-${Buffer.from(name).toString('hex').padStart(12, '0')}`;
   }
 
   label(mode: string | undefined): void {
@@ -56,7 +72,10 @@ export class AgentScene {
     };
     const lab = {
       pods: Object.fromEntries(
-        this.#pods.map((pod) => [`shop/${pod.name}`, { uid: `uid-${pod.name}`, ips: [pod.ip4, pod.ip6], netns: pod.netns }]),
+        this.#pods.map((pod) => [
+          `shop/${pod.name}`,
+          { uid: this.uidOf(pod), ips: [pod.ip4, pod.ip6], ...(this.#unnamed ? {} : { netns: pod.netns }) },
+        ]),
       ),
     };
     this.#replace('mesh.yaml', mesh);
@@ -70,7 +89,7 @@ export class AgentScene {
 
   /** Resolves when its plugin door is open, or it ended. */
   async startAgent(flags: string[] = []): Promise<ChildProcess> {
-    const child = this.#spawn('agent', this.node.nodeNetns, [
+    const child = this.#spawn('agent', this.agentNetns, [
       join(SOURCE, 'src/main.ts'),
       'agent',
       '--node',
@@ -167,7 +186,7 @@ export class AgentScene {
       ifname: 'eth0',
       podNamespace: 'shop',
       podName: pod.name,
-      podUid: `uid-${pod.name}`,
+      podUid: this.uids.get(pod.name) ?? `uid-${pod.name}`,
       ips: [pod.ip4, pod.ip6],
     };
     return new Promise((resolve, reject) => {
@@ -195,7 +214,9 @@ export class AgentScene {
 
   #spawn(cgroup: string, netns: string, args: string[]): ChildProcess {
     const script = 'echo $$ > "$0/cgroup.procs" && netns=$1 && shift && exec nsenter --net="$netns" "$@"';
-    const child = spawn('sh', ['-c', script, this.node.cgroupPath(cgroup), netns, process.execPath, ...args], {
+    const only = cgroup === 'agent' ? this.agentCapabilities : undefined;
+    const reduced = only === undefined ? [] : ['setpriv', `--bounding-set=-all${only.map((name) => `,+${name.toLowerCase()}`).join('')}`];
+    const child = spawn('sh', ['-c', script, this.node.cgroupPath(cgroup), netns, ...reduced, process.execPath, ...args], {
       stdio: ['ignore', 'inherit', 'pipe'],
     });
     if (cgroup !== 'agent') child.stderr.on('data', (chunk: Buffer) => process.stderr.write(chunk));

@@ -36,8 +36,8 @@ class World {
   constructor(names: readonly string[]) {
     this.cluster.put('namespaces', { metadata: { name: 'shop' } });
     for (const name of names) this.cluster.put('pods', podObject({ namespace: 'shop', name, uid: `u-${name}` }));
-    const api = { ...this.cluster.api, patch: this.#patch } as KubeApi;
-    this.source = createKubernetesSource({ api, node: 'node1', log: createLogger('test', 'silent') });
+    const api: ModelCluster['api'] = { ...this.cluster.api, patch: this.#patch };
+    this.source = createKubernetesSource({ api: api as KubeApi, node: 'node1', log: createLogger('test', 'silent') });
     this.#watch = this.source.watch(
       () => undefined,
       (error) => expect.unreachable(error.message),
