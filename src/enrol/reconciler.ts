@@ -314,8 +314,16 @@ export class Reconciler {
 
   /** Somebody looked for its netns. */
   #sought(entry: Entry, netns: Netns | undefined): void {
-    if (entry.record === undefined || !entry.decision.enrolled) netns?.close();
-    else if (takeFound(entry, netns)) this.#steer(entry);
+    const { subject } = entry.pod;
+    if (entry.record === undefined || !entry.decision.enrolled) {
+      netns?.close();
+      return;
+    }
+    const path = subject.netns?.path;
+    const steer = takeFound(entry, netns);
+    if (subject.netns !== undefined && subject.netns.path !== path)
+      this.#o.log.debug({ pod: `${subject.namespace}/${subject.name}`, netns: subject.netns.path }, 'network namespace found');
+    if (steer) this.#steer(entry);
     else if ((this.#search?.misses(entry) ?? 0) >= SEARCHED_IN_VAIN) this.#troubles.report(entry, notFound(entry.record));
     this.#changes.notify();
   }
