@@ -2,16 +2,24 @@
 import { CulvertError } from '../base/errors.ts';
 import type { Entry } from '../enrol/registry.ts';
 import type { Reconciler } from '../enrol/reconciler.ts';
+import type { KubeApi } from '../kubernetes/api.ts';
 import type { MeshSnapshot } from '../sources/source.ts';
 import { native } from '../sys/native.ts';
 import { processes } from '../sys/procfs.ts';
 import type { AdminHandler } from './admin.ts';
 import { podsOf, statusOf, type Known } from './answers.ts';
 import type { AgentConfig } from './config.ts';
+import { examine } from './doctor.ts';
 import { ManualRedirect } from './redirect.ts';
 import { verifyPods } from './verify.ts';
 
-export function adminRequests(known: Known, config: AgentConfig, latest: () => MeshSnapshot | undefined): AdminHandler {
+/** @param latest what the source said last */
+export function adminRequests(
+  known: Known,
+  config: AgentConfig,
+  api: KubeApi | undefined,
+  latest: () => MeshSnapshot | undefined,
+): AdminHandler {
   const { driver, reconciler } = known;
   const manual = new ManualRedirect(
     driver,
@@ -25,6 +33,8 @@ export function adminRequests(known: Known, config: AgentConfig, latest: () => M
         return statusOf(known);
       case 'pods':
         return podsOf(known);
+      case 'doctor':
+        return { node: config.node, checks: await examine({ config, api, known }) };
       case 'verify': {
         const chosen =
           request.pod === undefined ? reconciler.registry.all().filter((entry) => entry.pod.captured) : [named(reconciler, request.pod)];

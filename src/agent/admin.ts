@@ -18,6 +18,7 @@ const READ_DEADLINE_MS = 5000;
 const requestSchema = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('status') }),
   z.strictObject({ op: z.literal('pods') }),
+  z.strictObject({ op: z.literal('doctor') }),
   z.strictObject({
     op: z.literal('verify'),
     pod: z

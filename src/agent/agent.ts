@@ -181,7 +181,7 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
   }
 
   let latest: MeshSnapshot | undefined;
-  const answer = adminRequests(known, config, () => latest);
+  const answer = adminRequests(known, config, api, () => latest);
   doors.push(seqpacketListen(paths.adminSocket(config.runDir), ADMIN_PACKET, adminConnection(answer, log.child({ part: 'admin' }))));
 
   const enrolment = new EnrolmentWriter({ path: paths.enrolment(config.stateDir), log, ...config });

@@ -71,6 +71,7 @@ export interface RedirectStatus {
 export type AdminRequest =
   | { op: 'status' }
   | { op: 'pods' }
+  | { op: 'doctor' }
   /** pod: "ns/name"; undefined = all enrolled pods of the node */
   | { op: 'verify'; pod?: string }
   /** these three carry a netns fd */

@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { CulvertError, describe } from '../base/errors.ts';
 import { addCompletion } from './completion.ts';
 import { addDaemons } from './daemons.ts';
+import { addDoctor } from './doctor.ts';
 import { addInstall } from './install.ts';
 import { addLab } from './lab.ts';
 import { addMaps } from './maps.ts';
@@ -68,6 +69,7 @@ export function program(cli: Cli): Command {
     addPods,
     addMaps,
     addVerify,
+    addDoctor,
     addConnections,
     addCerts,
     addRedirect,

@@ -35,12 +35,12 @@ export async function fromAll<T>(cli: Cli, options: TargetOptions, question: (ta
 }
 
 /** The agent's answer, or, when it is not reachable, what can be read without it. */
-export async function orWithoutAgent<T>(cli: Cli, asked: Promise<T>, without: () => T, remark: string): Promise<T> {
+export async function orWithoutAgent<T>(cli: Cli, asked: Promise<T>, without: () => T | Promise<T>, remark: string): Promise<T> {
   try {
     return await asked;
   } catch (error) {
     if (!isCulvert(error, 'AGENT_UNREACHABLE')) throw error;
-    const answer = without();
+    const answer = await without();
     cli.io.err(`culvert: ${describe(error)}; ${remark}\n`);
     return answer;
   }

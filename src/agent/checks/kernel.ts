@@ -1,6 +1,5 @@
 /** What the kernel can, asked of the kernel. */
-import { probeEbpf } from '../../redirect/ebpf/index.ts';
-import type { EbpfProbe } from '../../redirect/ebpf/probe.ts';
+import { probeEbpf, type EbpfProbe } from '../../redirect/ebpf/index.ts';
 import { Fault } from './check.ts';
 
 export function lookAtKernel(options: Parameters<typeof probeEbpf>[0], probe: (o: typeof options) => EbpfProbe = probeEbpf): string {

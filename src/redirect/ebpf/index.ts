@@ -7,7 +7,8 @@ import { install } from './install.ts';
 import { constantsOf, probeEbpf } from './probe.ts';
 
 export { EbpfDriver } from './driver.ts';
-export { probeEbpf } from './probe.ts';
+export { CGROUP_PROGRAMS, cgroupPrograms } from './attach-points.ts';
+export { probeEbpf, type EbpfProbe } from './probe.ts';
 export { uninstallEbpf } from './uninstall.ts';
 
 export interface EbpfOptions {
