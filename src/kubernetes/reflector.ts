@@ -45,6 +45,8 @@ export interface ReflectorOptions<T> {
   query?: Record<string, string>;
   /** @returns undefined for an object of no interest. @throws CulvertError that names the object and its faults */
   convert(object: KubeObject): T | undefined;
+  /** longest between two attempts; default 30 s */
+  maxPauseMs?: number;
   log: Logger;
 }
 
@@ -53,8 +55,8 @@ export class Reflector<T> {
   readonly #events: ReflectorEvents<T>;
   readonly #closed = new AbortController();
   /** Apart, so that a server that lists but refuses every watch is not asked for list after list. */
-  readonly #lists = new Backoff();
-  readonly #watches = new Backoff();
+  readonly #lists: Backoff;
+  readonly #watches: Backoff;
   /** key → version of every object that exists */
   readonly #versions = new Map<string, string>();
   /** where the next watch resumes; undefined: a list is needed */
@@ -67,6 +69,8 @@ export class Reflector<T> {
   constructor(options: ReflectorOptions<T>, events: ReflectorEvents<T>) {
     this.#options = options;
     this.#events = events;
+    this.#lists = new Backoff(options.maxPauseMs);
+    this.#watches = new Backoff(options.maxPauseMs);
   }
 
   start(): void {

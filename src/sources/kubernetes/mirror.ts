@@ -15,6 +15,8 @@ import { namespaceRecord, podRecord } from './records.ts';
 
 const PODS = '/api/v1/pods';
 const NAMESPACES = '/api/v1/namespaces';
+/** Pods wait to be enrolled while nothing is known of them: an API server that is back is asked soon. */
+const MAX_PAUSE_MS = 10_000;
 
 export interface MirrorOptions {
   api: KubeApi;
@@ -52,14 +54,15 @@ export class Mirror {
     this.#events = events;
     this.#pods = new ObservedPods(events.onVersion);
     const sharing = new Sharing();
+    const common = { api, maxPauseMs: MAX_PAUSE_MS, log };
     const query = { fieldSelector: `spec.nodeName=${node}` };
     this.#reflectors = [
       new Reflector(
-        { api, path: PODS, query, convert: (object) => this.#readPod(object, sharing), log },
+        { ...common, path: PODS, query, convert: (object) => this.#readPod(object, sharing) },
         this.#eventsOf(PODS, (changes: readonly Change<ObservedPod>[]) => this.#takePods(changes)),
       ),
       new Reflector(
-        { api, path: NAMESPACES, convert: namespaceRecord, log },
+        { ...common, path: NAMESPACES, convert: namespaceRecord },
         this.#eventsOf(NAMESPACES, (changes: readonly Change<NamespaceRecord>[]) => this.#takeNamespaces(changes)),
       ),
     ];
