@@ -4,6 +4,7 @@ import type { OpenNetns } from '../enrol/netns.ts';
 import type { Reconciler } from '../enrol/reconciler.ts';
 import type { Entry } from '../enrol/registry.ts';
 import { holderOf } from '../enrol/sandbox.ts';
+import { CONFIG_HASH_ANNOTATION } from '../sources/source.ts';
 import type { CniAddRequest, CniAddResponse, CniDelRequest } from './api.ts';
 import type { Attachments } from './attachments.ts';
 
@@ -14,8 +15,6 @@ export interface Sandboxes {
   openNetns: OpenNetns;
 }
 
-/** Static pods: the kubelet's own uid, which the API server's record of them carries here. */
-const CONFIG_HASH = 'kubernetes.io/config.hash';
 /** Removing takes this long at most before DEL is answered; it goes on afterwards. */
 const DEL_WAIT_MS = 3000;
 
@@ -74,5 +73,5 @@ export function find(reconciler: Reconciler, request: { podNamespace: string; po
 
 /** @param uid as the runtime says it; "" when it does not */
 function isPod({ record }: Entry, uid: string): boolean {
-  return record === undefined || uid === '' || record.uid === uid || record.annotations[CONFIG_HASH] === uid;
+  return record === undefined || uid === '' || record.uid === uid || record.annotations[CONFIG_HASH_ANNOTATION] === uid;
 }
