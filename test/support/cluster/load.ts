@@ -1,7 +1,7 @@
 /** A pod that asks one address again and again, a new connection each time, and counts: what a scenario must not disturb. */
 import type { KubeObject } from '../../../src/kubernetes/api.ts';
 import { until } from '../kubernetes/until.ts';
-import { appPod } from './app.ts';
+import { appPod, type AppOptions } from './app.ts';
 import type { Cluster } from './cluster.ts';
 
 export interface Tally {
@@ -12,12 +12,8 @@ export interface Tally {
 /** How many answers show that it works now. */
 const RISE = 5;
 
-export interface LoadOptions {
-  namespace: string;
-  name: string;
+export interface LoadOptions extends AppOptions {
   url: string;
-  node?: string;
-  labels?: Record<string, string>;
 }
 
 /** The counts and what wget said of failures are files in the pod: asking for them disturbs nothing. */
