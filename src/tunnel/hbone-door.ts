@@ -25,7 +25,7 @@ interface Ends {
 
 export class HboneDoor {
   readonly #pod: Pod;
-  readonly #tls: Server;
+  #tls: Server | undefined;
   readonly #sessions = new Set<Http2Session>();
   /** A TLS socket that failed has forgotten its peer's address: the ends of the connection travel with its events. */
   readonly #ends = new AsyncLocalStorage<Ends>();
@@ -34,18 +34,6 @@ export class HboneDoor {
 
   constructor(pod: Pod) {
     this.#pod = pod;
-    this.#tls = createServer({
-      requestCert: true,
-      rejectUnauthorized: true,
-      ALPNProtocols: ['h2'],
-      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-    });
-    this.#tls.on('secureConnection', (socket) => {
-      this.#secured(socket);
-    });
-    this.#tls.on('tlsClientError', (error, socket) => {
-      this.#refuse(tlsFailure(error, socket));
-    });
   }
 
   /** Never rejects. */
@@ -62,9 +50,9 @@ export class HboneDoor {
       const certificate = await this.#pod.certificates.get(identity);
       if (certificate !== this.#certificate) {
         this.#certificate = certificate;
-        this.#tls.setSecureContext(certificate.options);
+        this.#server.setSecureContext(certificate.options);
       }
-      this.#ends.run(ends, () => this.#tls.emit('connection', socket));
+      this.#ends.run(ends, () => this.#server.emit('connection', socket));
     } catch (error) {
       this.#ends.run(ends, () => {
         this.#refuse(error);
@@ -82,6 +70,24 @@ export class HboneDoor {
   destroy(): void {
     this.#destroyed = true;
     for (const session of this.#sessions) session.destroy();
+  }
+
+  /** Made for the first connection: the start of a pod waits for its listeners, not for a TLS context of a millisecond. */
+  get #server(): Server {
+    if (this.#tls !== undefined) return this.#tls;
+    const server = createServer({
+      requestCert: true,
+      rejectUnauthorized: true,
+      ALPNProtocols: ['h2'],
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+    });
+    server.on('secureConnection', (socket) => {
+      this.#secured(socket);
+    });
+    server.on('tlsClientError', (error, socket) => {
+      this.#refuse(tlsFailure(error, socket));
+    });
+    return (this.#tls = server);
   }
 
   #secured(socket: TLSSocket): void {

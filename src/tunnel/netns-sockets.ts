@@ -20,13 +20,12 @@ const PORT_TRIES = 8;
 export class NetnsSockets implements PodSockets {
   readonly #netnsFd: number;
   readonly #log: Logger;
-  readonly #ports: ClientPorts;
+  #ports: ClientPorts | undefined;
 
   /** @param netnsFd stays the caller's, and open until the pod is served no more */
   constructor(netnsFd: number, log: Logger) {
     this.#netnsFd = netnsFd;
     this.#log = log;
-    this.#ports = new ClientPorts(ephemeralPorts(netnsFd));
   }
 
   /** Dual-stack, or IPv4 alone where the netns has no IPv6. */
@@ -74,9 +73,11 @@ export class NetnsSockets implements PodSockets {
    * through the ports in turn, the next one is all but always free.
    */
   async #connectAs(source: string, destination: SocketAddress): Promise<Socket> {
+    // read for the first client, not while the pod's start waits for the listeners
+    const ports = (this.#ports ??= new ClientPorts(ephemeralPorts(this.#netnsFd)));
     for (let tries = 0; tries < PORT_TRIES; tries++) {
       try {
-        return await this.#connect(destination, { address: source, port: this.#ports.next() });
+        return await this.#connect(destination, { address: source, port: ports.next() });
       } catch (error) {
         const { systemCode, syscall } = systemCause(error);
         const taken = systemCode === 'EADDRINUSE' || (systemCode === 'EADDRNOTAVAIL' && syscall === 'connect');
