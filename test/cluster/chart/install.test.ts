@@ -94,6 +94,22 @@ describe('objects', () => {
   });
 });
 
+describe('what helm says after an installation', () => {
+  it.each([
+    ['without-istio', ['Deployment culvert-control', 'kubectl label namespace NAME istio.io/dataplane-mode=ambient']],
+    ['agent-only', ["each node's ztunnel in istio-system connects to /var/run/ztunnel/ztunnel.sock", 'kubectl -n istio-system exec']],
+    ['istiod', ['istiod in istio-system', 'trustedZtunnelNamespace: culvert-system']],
+  ])('of %s names its parts and the next step', async (name, sentences) => {
+    const { values = {}, namespace = NAMESPACE } = installations[name] ?? {};
+    const args = ['install', 'culvert', CHART, '--namespace', namespace, '--dry-run=server'];
+    const { code, stdout } = await helm(args, { kubeconfig: server.kubeconfig, values });
+    expect(code).toBe(0);
+    const notes = stdout.slice(stdout.indexOf('\nNOTES:'));
+    for (const sentence of sentences) expect(notes).toContain(sentence);
+    expect(notes.includes('trustedZtunnelNamespace')).toBe(name === 'istiod');
+  });
+});
+
 describe('a release', () => {
   /** generation of each workload: grows when its pods would be replaced */
   const generations = async (): Promise<Record<string, number | undefined>> => {
