@@ -1,22 +1,64 @@
-/** `culvert uninstall`: what `culvert install` put onto this host is taken off again. */
+/** `culvert uninstall`: what `culvert install` put onto this host is taken off again; with --all what agents put there, too. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import { createLogger } from '../base/log.ts';
 import { hostDirectories, type HostDirectories } from './host-directories.ts';
 import type { Cli } from './main.ts';
 import { answer, formatOption, type Format } from './output.ts';
 
+interface UninstallOptions extends HostDirectories {
+  all?: boolean;
+  runDir: string;
+  stateDir: string;
+  pinDir: string;
+  zdsSocket: string;
+  procRoot: string;
+  deadlineMs: number;
+  output?: Format;
+}
+
 export function addUninstall(root: Command, cli: Cli): void {
   hostDirectories(root.command('uninstall'))
     .description("take culvert-cni and its entry off this host again; others' plugins and running pods stay as they are")
+    .option('--all', 'also what an agent left that nobody runs any more: pods out of the redirect, programs, maps, files')
+    .option('--run-dir <dir>', '--all: of that agent', '/var/run/culvert')
+    .option('--state-dir <dir>', '--all: of that agent', '/var/lib/culvert')
+    .option('--pin-dir <dir>', '--all: of that agent', '/sys/fs/bpf/culvert')
+    .option('--zds-socket <path>', '--all: of that agent', '/var/run/ztunnel/ztunnel.sock')
+    .option('--proc-root <dir>', "--all: the node's procfs", '/proc')
+    .option('--deadline-ms <ms>', '--all: how long captured connections of a pod may go on', Number, 3000)
     .addOption(formatOption())
-    .action(async (options: HostDirectories & { output?: Format }) => {
+    .action(async (options: UninstallOptions) => {
       const { uninstall } = await import('../install/host.ts');
       const { cniBinDir: binDir, cniConfDir: confDir } = options;
       const { files, executable } = await uninstall({ binDir, confDir });
       const removed = [...files.map((file) => join(confDir, file)), ...(executable ? [join(binDir, 'culvert-cni')] : [])];
-      await answer(cli.io, options.output, { removedFrom: removed }, () => ({
+      const left = options.all === true ? await removeAgent(options) : undefined;
+      await answer(cli.io, options.output, { removedFrom: removed, ...left }, () => ({
         head: ['REMOVED FROM'],
-        rows: removed.map((path) => [path]),
+        rows: [...removed, ...(left?.pods.map((pod) => `pod ${pod}`) ?? []), ...(left?.pins === true ? [options.pinDir] : [])].map(
+          (path) => [path],
+        ),
       }));
     });
+}
+
+/** @throws PIN_BUSY while the agent runs */
+async function removeAgent({
+  runDir,
+  stateDir,
+  pinDir,
+  zdsSocket,
+  procRoot,
+  deadlineMs,
+}: UninstallOptions): Promise<{ pods: string[]; pins: boolean }> {
+  const { knownInstanceId } = await import('../agent/instance.ts');
+  const { removeFiles } = await import('../agent/leftovers.ts');
+  const { uninstallEbpf } = await import('../redirect/ebpf/index.ts');
+  const { native } = await import('../sys/native.ts');
+  native.sysctlProc(procRoot);
+  const log = createLogger('uninstall', 'warn');
+  const done = await uninstallEbpf({ pinDir, instance: knownInstanceId(stateDir), procRoot, deadlineMs, force: false, log });
+  removeFiles({ runDir, stateDir, zdsSocket });
+  return done;
 }
