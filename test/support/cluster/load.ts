@@ -47,8 +47,10 @@ export class Load {
   }
 
   async tally(): Promise<Tally> {
-    const [ok = 0, failed = 0] = (await this.#cat('/tmp/tally')).trim().split(' ').map(Number);
-    return { ok, failed };
+    for (;;) {
+      const counts = /^(\d+) (\d+)\n$/.exec(await this.#cat('/tmp/tally'));
+      if (counts !== null) return { ok: Number(counts[1]), failed: Number(counts[2]) }; // else it was just being written
+    }
   }
 
   /** Of every failure the time and what was said. */
