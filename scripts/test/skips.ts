@@ -9,6 +9,7 @@ const FEATURES: Readonly<Record<string, () => boolean>> = {
   root: () => process.getuid?.() === 0,
   ipv6: () => existsSync('/proc/net/if_inet6'),
   mptcp: () => existsSync('/proc/sys/net/mptcp'),
+  'containerd-1.6': () => existsSync('/etc/debian_version') && readFileSync('/etc/debian_version', 'utf8').startsWith('12.'),
   // Every kernel that make test accepts at all has these.
   bpf: () => existsSync('/proc/sys/kernel/unprivileged_bpf_disabled'),
   cgroup2: () => /\bcgroup2$/m.test(readFileSync('/proc/filesystems', 'utf8')),

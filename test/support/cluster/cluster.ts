@@ -17,7 +17,7 @@ import { ControlPlane } from './control-plane.ts';
 import { corednsObjects } from './coredns.ts';
 import { buildPause, busyboxImage, corednsImage, pauseImage } from './images.ts';
 import { ClusterNode } from './node.ts';
-import { clusterName, sweep } from './sweep.ts';
+import { clusterName, deviceName, sweep } from './sweep.ts';
 
 const READY_MS = 60_000;
 
@@ -39,6 +39,8 @@ export interface ClusterOptions {
 }
 
 export class Cluster {
+  /** of its cgroup and directory: "cvt-k4711-1" */
+  readonly name: string;
   /** of an administrator */
   readonly api: KubeApi;
   readonly objects: Objects;
@@ -46,20 +48,22 @@ export class Cluster {
   readonly kubeconfig: string;
   /** as seen from this machine */
   readonly url: string;
+  /** the network device on this machine that leads to it */
+  readonly device: string;
   readonly nodes: readonly ClusterNode[];
   /** data and logs, gone after `close()` */
   readonly dir: string;
-  readonly #name: string;
   readonly #controlPlane: ControlPlane;
   readonly #applier: Applier;
 
   private constructor(name: string, dir: string, parts: { controlPlane: ControlPlane; nodes: readonly ClusterNode[]; kubeconfig: string }) {
-    this.#name = name;
+    this.name = name;
     this.dir = dir;
     this.#controlPlane = parts.controlPlane;
     this.nodes = parts.nodes;
     this.kubeconfig = parts.kubeconfig;
     this.url = parts.controlPlane.url;
+    this.device = deviceName(name);
     this.api = connectKubernetes({ kubeconfig: parts.kubeconfig, fieldManager: 'culvert-test' });
     this.objects = new Objects(this.api);
     this.#applier = new Applier(this.api);
@@ -88,7 +92,7 @@ export class Cluster {
         return node;
       };
       const [controlPlane, ...nodes] = await allSettled(
-        kept(ControlPlane.start({ dir: join(dir, 'control-plane'), pause, dualStack, apiServerFlags })),
+        kept(ControlPlane.start({ dir: join(dir, 'control-plane'), device: deviceName(name), pause, dualStack, apiServerFlags })),
         ...Array.from({ length: count }, (_, position) => startNode(position + 1)),
       );
       await controlPlane.ready();
@@ -197,7 +201,7 @@ export class Cluster {
 
   /** Ends everything, and returns when nothing is left. */
   close(): Promise<void> {
-    return dispose([...this.nodes, this.#controlPlane], this.#name, this.dir);
+    return dispose([...this.nodes, this.#controlPlane], this.name, this.dir);
   }
 
   #kubectl(args: readonly string[], stdin?: string): Promise<string> {

@@ -20,7 +20,9 @@ export const FORWARDING = ['echo 1 >/proc/sys/net/ipv4/ip_forward', 'echo 1 >/pr
 
 export interface ControlPlaneOptions {
   dir: string;
-  /** paths: executable for its first process */
+  /** name for the network device on this machine that leads to it */
+  device: string;
+  /** path: executable for its first process */
   pause: string;
   dualStack: boolean;
   apiServerFlags: readonly string[];
@@ -45,11 +47,11 @@ export class ControlPlane {
   }
 
   /** Starts etcd and the API server; `ready()` waits for it, and `startOthers()` starts what needs it. */
-  static async start({ dir, pause, dualStack, apiServerFlags }: ControlPlaneOptions): Promise<ControlPlane> {
+  static async start({ dir, device, pause, dualStack, apiServerFlags }: ControlPlaneOptions): Promise<ControlPlane> {
     mkdirSync(dir, { recursive: true });
     const enclosure = await Enclosure.start({ name: 'control-plane', dir, setup: FORWARDING, program: pause });
     try {
-      const link = await wireControlPlane(enclosure, dualStack);
+      const link = await wireControlPlane(enclosure, device, dualStack);
       const pki = await createPki(dir, [CONTROL_PLANE, API_SERVICE, link.address], NAMES);
       const kubelets = await pki.client('kubelet-client', 'O=system:masters,CN=kube-apiserver');
       const part = (name: string, flags: readonly string[]): Component =>

@@ -1,6 +1,6 @@
 /** The images that tests run. All are `imagePullPolicy: Never`. */
 import { execFile } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { PAUSE_IMAGE } from './config.ts';
@@ -28,7 +28,7 @@ function stage(root: string, files: Readonly<Record<string, string>>): void {
   chmodSync(join(root, 'tmp'), 0o1777);
   for (const [inside, source] of Object.entries(files)) {
     mkdirSync(dirname(join(root, inside)), { recursive: true });
-    cpSync(source, join(root, inside), { dereference: true, preserveTimestamps: false });
+    copyFileSync(source, join(root, inside)); // with its mode
   }
 }
 

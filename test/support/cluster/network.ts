@@ -36,39 +36,37 @@ export function podSubnets(index: number, dualStack: boolean): string[] {
 
 /** The veth between this machine and a cluster. */
 export interface Link {
-  /** on this machine */
-  device: string;
   /** of the control plane's end */
   address: string;
   close(): Promise<void>;
 }
 
-/** The fabric's bridge, and the link to this machine. */
-export async function wireControlPlane(inside: Enclosure, dualStack: boolean): Promise<Link> {
+/** The fabric's bridge, and the link to this machine. @param device name of this machine's end */
+export async function wireControlPlane(inside: Enclosure, device: string, dualStack: boolean): Promise<Link> {
   await inside.ip([
     'link add fabric type bridge',
     `address add ${CONTROL_PLANE}/24 dev fabric`,
     ...(dualStack ? [`address add ${CONTROL_PLANE_6}/64 dev fabric nodad`] : []),
     'link set fabric up',
   ]);
-  return linkTo(inside);
+  return linkTo(inside, device);
 }
 
-async function linkTo(inside: Enclosure): Promise<Link> {
-  const device = `cvt${inside.pid}`;
+async function linkTo(inside: Enclosure, device: string): Promise<Link> {
   const { ours, theirs } = freePair();
   const ip = (...args: string[]): unknown => execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'pipe'] });
   ip('link', 'add', device, 'type', 'veth', 'peer', 'name', 'host', 'netns', String(inside.pid));
   ip('address', 'add', `${ours}/30`, 'dev', device);
   ip('link', 'set', device, 'up');
   await inside.ip([`address add ${theirs}/30 dev host`, 'link set host up']);
-  const close = async (): Promise<void> => {
-    // It goes with the namespace at its other end too, but that one is kept by connections that have not ended.
-    await promisify(execFile)('ip', ['link', 'delete', device]).catch((error: unknown) => {
-      if (existsSync(`/sys/class/net/${device}`)) throw error;
-    });
-  };
-  return { device, address: theirs, close };
+  return { address: theirs, close: () => removeDevice(device) };
+}
+
+/** It goes with the namespace at its other end too, but that one is kept by connections that have not ended. One that is gone is fine. */
+export async function removeDevice(device: string): Promise<void> {
+  await promisify(execFile)('ip', ['link', 'delete', device]).catch((error: unknown) => {
+    if (existsSync(`/sys/class/net/${device}`)) throw error;
+  });
 }
 
 /** Two addresses of 198.18.0.0/15, which is for tests within one network (RFC 2544), in a /30 that nobody has here. */

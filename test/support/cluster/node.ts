@@ -38,6 +38,15 @@ export interface NodeOptions {
   cniVersion: '1.1.0' | '1.0.0';
 }
 
+export interface Sandbox {
+  /** CNI_CONTAINERID */
+  id: string;
+  /** of its pause process, as the node counts: `node.run(['kill', '-9', …])` */
+  pid: number;
+  /** path of its network namespace, from outside */
+  netns: string;
+}
+
 export class ClusterNode {
   readonly name: string;
   /** IPv4, then IPv6 with dual stack */
@@ -166,8 +175,25 @@ export class ClusterNode {
     return this.#enclosure.run(argv, options);
   }
 
+  /** containerd's client. @returns stdout */
+  ctr(...args: string[]): Promise<string> {
+    return this.run(['ctr', '--address', CONTAINERD_SOCKET, '-n', 'k8s.io', ...args]);
+  }
+
+  /** What holds the namespaces of a pod that runs here. @throws when there is none, or not yet */
+  async sandbox(namespace: string, pod: string): Promise<Sandbox> {
+    const labels = { 'io.kubernetes.pod.namespace': namespace, 'io.kubernetes.pod.name': pod, 'io.cri-containerd.kind': 'sandbox' };
+    const filter = Object.entries(labels).map(([key, value]) => `labels."${key}"==${value}`);
+    const ids = (await this.ctr('containers', 'list', '--quiet', filter.join(','))).trim().split('\n');
+    const tasks = (await this.ctr('tasks', 'list')).split('\n').map((line) => line.trim().split(/ +/));
+    const running = tasks.find(([id, , status]) => id !== undefined && ids.includes(id) && status === 'RUNNING');
+    if (running === undefined) throw new Error(`pod ${namespace}/${pod} has no sandbox on ${this.name}`);
+    const pid = Number(running[1]);
+    return { id: running[0]!, pid, netns: this.path(`/proc/${pid}/ns/net`) };
+  }
+
   async importImage(archive: string): Promise<void> {
-    await this.run(['ctr', '--address', CONTAINERD_SOCKET, '-n', 'k8s.io', 'images', 'import', archive]);
+    await this.ctr('images', 'import', archive);
   }
 
   /** Returns when it runs; containerd: when it answers. */
