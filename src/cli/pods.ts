@@ -35,7 +35,7 @@ function table(pods: PodStatus[]): Table {
       String(pod.counters.inboundRedirected),
       [counts(pod.counters.outboundPassed), counts(pod.counters.inboundPassed)].filter((text) => text !== '').join('; '),
       counts(pod.counters.dropped),
-      pod.reason,
+      [pod.reason, ...(pod.warnings ?? [])].join('\n'),
     ]),
   };
 }

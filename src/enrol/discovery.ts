@@ -10,9 +10,9 @@ import type { Logger } from '../base/log.ts';
 import { CONFIG_HASH_ANNOTATION, type PodRecord } from '../sources/source.ts';
 import { canonicalIp } from '../state/address.ts';
 import { namespaceId, netnsMounts, startTime } from '../sys/procfs.ts';
-import type { Netns, OpenNetns } from './netns.ts';
+import { isProcessPath, type Netns, type OpenNetns } from './netns.ts';
 import { canonicalUid } from './pod-cgroup.ts';
-import { isProcessPath, netnsOf, ownerKeys, podProcesses, type PodProcess, type PodProcesses } from './pod-processes.ts';
+import { netnsOf, ownerKeys, podProcesses, type PodProcess, type PodProcesses } from './pod-processes.ts';
 
 export interface Sought {
   record: PodRecord;
@@ -129,7 +129,7 @@ export class ProcDiscovery implements Discovery {
     const path = netnsOf(pid, procRoot);
     const netns = this.#open(path);
     if (netns === undefined) return undefined;
-    if (startTime(pid, procRoot) === started && namespaceId(path) === id) return netns;
+    if (isStill(pid, procRoot, started, id)) return netns;
     netns.close();
     return undefined;
   }
@@ -182,7 +182,19 @@ export class ProcDiscovery implements Discovery {
   }
 }
 
+function isStill(pid: number, proc: string, started: bigint, netns: string): boolean {
+  try {
+    return startTime(pid, proc) === started && namespaceId(netnsOf(pid, proc)) === netns;
+  } catch {
+    return false; // it goes just now: EACCES
+  }
+}
+
 /** "" when nothing is there any more */
 function inodeOf(path: string): string {
-  return namespaceId(path)?.split(':')[1] ?? '';
+  try {
+    return namespaceId(path)?.split(':')[1] ?? '';
+  } catch {
+    return '';
+  }
 }

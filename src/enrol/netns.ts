@@ -12,6 +12,11 @@ export interface Netns {
   close(): void;
 }
 
+/** The path of a process's netns goes with the process, and then says nothing of the netns. */
+export function isProcessPath(path: string): boolean {
+  return /\/\d+\/ns\/net$/.test(path);
+}
+
 export type OpenNetns = (path: string) => Netns;
 
 /**
@@ -57,9 +62,14 @@ export function underPath(held: Netns, found: Netns): Netns {
   };
 }
 
+/** Where nobody can look, the netns is taken to be there still, except behind a process: one that is about to go answers with EACCES. */
 function same(opened: BigIntStats, path: string): boolean {
-  const now = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return now !== undefined && now.ino === opened.ino && now.dev === opened.dev;
+  try {
+    const now = statSync(path, { bigint: true, throwIfNoEntry: false });
+    return now !== undefined && now.ino === opened.ino && now.dev === opened.dev;
+  } catch {
+    return !isProcessPath(path);
+  }
 }
 
 function once(action: () => void): () => void {

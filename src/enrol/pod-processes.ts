@@ -66,8 +66,3 @@ export function ownerKeys(podUid: string | undefined, containerIds: readonly str
 export function netnsOf(pid: number, proc: string): string {
   return `${proc}/${pid}/ns/net`;
 }
-
-/** The path of a process's netns goes with the process, and then says nothing of the netns. */
-export function isProcessPath(path: string): boolean {
-  return /\/\d+\/ns\/net$/.test(path);
-}

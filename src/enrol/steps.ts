@@ -8,7 +8,7 @@ import { wire } from '../maps/layout.ts';
 import type { DatapathState, PodFlags, PodTarget, RedirectDriver } from '../redirect/driver.ts';
 import type { PodRecord } from '../sources/source.ts';
 import type { ZdsServer } from '../zds/server.ts';
-import type { Netns } from './netns.ts';
+import { isProcessPath, type Netns } from './netns.ts';
 import { isAnnotated, REDIRECTION_ANNOTATION } from './policy.ts';
 import type { Action } from './states.ts';
 
@@ -140,7 +140,7 @@ export class Steps {
   }
 
   #captured(pod: Subject): number {
-    if (pod.netns === undefined || pod.netns.gone()) return 0;
+    if (pod.netns === undefined || (pod.netns.gone() && !isProcessPath(pod.netns.path))) return 0;
     return this.#o.driver.captured(pod.netns.fd);
   }
 

@@ -186,7 +186,7 @@ export class AgentScene {
       ifname: 'eth0',
       podNamespace: 'shop',
       podName: pod.name,
-      podUid: this.uids.get(pod.name) ?? `uid-${pod.name}`,
+      podUid: this.uids.get(pod.name) ?? this.uidOf(pod),
       ips: [pod.ip4, pod.ip6],
     };
     return new Promise((resolve, reject) => {

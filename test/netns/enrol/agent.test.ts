@@ -68,7 +68,7 @@ describe('agent that finds its pods', () => {
     const pods = await scene.pods({ a: 'pending none', b: 'pending none' });
     await until(
       async () => (await scene.pods({})).every(({ reason }) => reason.includes('none is connected')),
-      3000,
+      15_000,
       () => pods.map(({ reason }) => reason).join(),
     );
     expect(await greets(b.ip4)).toBe('app-b');
@@ -110,7 +110,7 @@ describe('agent that finds its pods', () => {
     await pause.kill();
     await until(
       () => scene.log.includes(`/proc/${server.pid}/ns/net`),
-      5000,
+      15_000,
       () => scene.log.slice(-2000),
     );
     const [, now] = await scene.pods({ b: 'enrolled active' });
@@ -142,7 +142,7 @@ describe('agent that finds its pods', () => {
     expect(byAddress(old.ip4)).toBeUndefined();
     await until(
       async () => !(await scene.node.ipIn(`${scene.node.prefix}-node`, 'link show type veth')).includes(' v12@'),
-      5000,
+      15_000,
       () => 'the old netns is held by somebody',
     );
     const c = await scene.pod('c', 12); // the address that b had
@@ -152,7 +152,7 @@ describe('agent that finds its pods', () => {
     scene.forget(c);
     await until(
       () => byAddress(old.ip4) === undefined,
-      3000,
+      15_000,
       () => scene.log.slice(-2000),
     );
   });
@@ -161,13 +161,33 @@ describe('agent that finds its pods', () => {
     await scene.node.ipIn(b.netnsName, 'addr add 10.77.50.50/15 dev eth0', `addr del ${b.ip4}/16 dev eth0`);
     await until(
       () => byAddress('10.77.50.50') !== undefined && byAddress(b.ip4) === undefined,
-      3000,
+      15_000,
       () => scene.log.slice(-2000),
     );
     await scene.pods({ b: 'enrolled active' });
   });
 
+  it('goes by what the plugin announced to the agent before it, though no process tells of the pod', async () => {
+    scene.label(undefined);
+    await scene.pods({ a: 'not-enrolled none', b: 'not-enrolled none' });
+    const d = await scene.pod('d', 14);
+    expect(await scene.cni('add', d)).toMatchObject({ status: 200, body: { enrolled: false } });
+    await stop(agent, 'SIGKILL');
+    agent = await scene.startAgent(FLAGS);
+    scene.label('ambient');
+    await scene.pods({ d: 'enrolled active' });
+    expect(await greets(d.ip4)).toBe('tunnel:15001');
+    expect(await scene.cni('del', d)).toMatchObject({ status: 200 });
+    await scene.pods({ d: 'pending none' });
+    scene.forget(d);
+    await scene.node.deletePod(d);
+  });
+
   it('takes a pod out when nothing of it is left, and forgets all with the labels', async () => {
+    await scene.pods({ a: 'enrolled active' });
+    await unmount(a);
+    await app.kill();
+    await scene.pods({ a: 'pending none' });
     scene.label(undefined);
     await scene.pods({ a: 'not-enrolled none', b: 'not-enrolled none' });
     expect(scene.annotations()).toEqual({});

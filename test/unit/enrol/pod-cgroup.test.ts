@@ -112,7 +112,7 @@ describe('cgroup of a pod', () => {
           expect(text.toLowerCase().replaceAll(/[-_]/g, '')).toContain(`pod${owner.podUid.replaceAll('-', '')}`);
         if (owner?.containerId !== undefined) expect(text).toContain(owner.containerId);
       }),
-      { numRuns: 2000 },
+      { numRuns: 500 },
     );
   });
 

@@ -44,9 +44,9 @@ describe('label selectors', () => {
         expect(matches(of, on)).toBe(model(of, on));
         if (model(of, on)) hits++;
       }),
-      { numRuns: 2000 },
+      { numRuns: 500 },
     );
-    expect(hits).toBeGreaterThan(100);
+    expect(hits).toBeGreaterThan(20);
   });
 
   it('enable a pod when both sides match; without one side, everything does', () => {

@@ -12,7 +12,7 @@ import {
   type Transition,
 } from '../../../src/enrol/states.ts';
 
-const OUTSIDE: PodEvent[] = ['wanted', 'unwanted', 'deleted', 'netnsGone', 'retry', 'tunnelGone'];
+const OUTSIDE: PodEvent[] = ['wanted', 'unwanted', 'deleted', 'netnsGone', 'retry', 'tunnelGone', 'overwritten'];
 
 /** A pod as the table drives it, and what kernel and tunnel would hold of it. */
 class Model {
