@@ -40,6 +40,8 @@ const EXECUTABLES: Readonly<Record<string, Executable>> = {
       '--no-opt',
       // All of the bundle into the code cache, or what is first called at run time is compiled then.
       '--no-lazy',
+      // What it writes to stderr is for the runtime's log; src/cni/unix-socket.ts says what is meant.
+      '--no-deprecation',
     ],
   },
 };
