@@ -102,7 +102,7 @@ export class Reconciler {
     for (const entry of this.registry.all()) this.#steer(entry);
     if (first) {
       this.#o.zds.open(); // every pod that a tunnel may be serving is in its set now
-      void this.#o.discover?.survey();
+      if (mine.some((record) => record.netns === undefined)) void this.#o.discover?.survey();
     }
     this.#changes.notify();
   }
