@@ -5,6 +5,7 @@ import { request as httpRequest } from 'node:http';
 import { join } from 'node:path';
 import type { AdminRequest, AdminResponse, AgentStatus, PodStatus } from '../../../src/agent/api.ts';
 import { native } from '../../../src/sys/native.ts';
+import { childrenOf } from '../../support/kubernetes/component.ts';
 import { TestNode, type TestPod } from '../../support/netns.ts';
 
 const SOURCE = new URL('../../../', import.meta.url).pathname;
@@ -16,6 +17,8 @@ export class AgentScene {
   log = '';
   /** where the agent runs; default: in the node's own */
   agentNetns: string;
+  /** command that runs another in namespaces of the node, as its child: `nsenter -p …` */
+  enter: readonly string[] = [];
   /** all that the agent may have, "NET_ADMIN"; undefined: whatever the test has */
   agentCapabilities: string[] | undefined;
   /** by name of the pod, where the mesh is no file */
@@ -213,10 +216,10 @@ export class AgentScene {
   }
 
   #spawn(cgroup: string, netns: string, args: string[]): ChildProcess {
-    const script = 'echo $$ > "$0/cgroup.procs" && netns=$1 && shift && exec nsenter --net="$netns" "$@"';
     const only = cgroup === 'agent' ? this.agentCapabilities : undefined;
     const reduced = only === undefined ? [] : ['setpriv', `--bounding-set=-all${only.map((name) => `,+${name.toLowerCase()}`).join('')}`];
-    const child = spawn('sh', ['-c', script, this.node.cgroupPath(cgroup), netns, ...reduced, process.execPath, ...args], {
+    const command = [...this.enter, 'nsenter', `--net=${netns}`, ...reduced, process.execPath, ...args];
+    const child = spawn('sh', ['-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', this.node.cgroupPath(cgroup), ...command], {
       stdio: ['ignore', 'inherit', 'pipe'],
     });
     if (cgroup !== 'agent') child.stderr.on('data', (chunk: Buffer) => process.stderr.write(chunk));
@@ -234,7 +237,10 @@ export class AgentScene {
 export async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
   if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
   const gone = new Promise((resolve) => child.once('exit', resolve));
-  child.kill(signal);
+  const { pid = 0 } = child;
+  // signals do not go on to who was run in another pid namespace
+  const [entered = pid] = readFileSync(`/proc/${pid}/comm`, 'utf8') === 'nsenter\n' ? childrenOf(pid) : [];
+  process.kill(entered, signal);
   await gone;
   return child.exitCode;
 }
