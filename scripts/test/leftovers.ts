@@ -48,7 +48,8 @@ function ours(parent: string): string[] {
 function directories(): string[] {
   return [
     ...ours('/run/netns').map((path) => `network namespace ${path}`),
-    ...mountPoints('cgroup2')
+    ...['cgroup', 'cgroup2']
+      .flatMap(mountPoints)
       .flatMap(ours)
       .map((path) => `cgroup ${path}`),
     ...['/run', '/run/culvert-lab', tmpdir()].flatMap(ours).map((path) => `directory ${path}`),

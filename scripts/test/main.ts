@@ -6,6 +6,7 @@
  *   main.ts unit bpf     these rings only, and what they left
  */
 import { runChecks } from './checks.ts';
+import { removeKilledRuns } from './killed.ts';
 import { leftovers, snapshot } from './leftovers.ts';
 import { progress, type Outcome } from './outcome.ts';
 import { isRing, RINGS, runRing } from './ring.ts';
@@ -17,6 +18,7 @@ if (unknown !== undefined) throw new Error(`no ring is called '${unknown}': ${RI
 const outcomes: Outcome[] = [];
 if (asked.length === 0) outcomes.push(...(await runChecks()));
 
+await removeKilledRuns();
 const before = snapshot();
 for (const ring of RINGS) {
   if (asked.length === 0 || asked.includes(ring)) outcomes.push(await runRing(ring));

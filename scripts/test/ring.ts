@@ -8,6 +8,7 @@ import type { Readable } from 'node:stream';
 import { meetNeeds } from './needs.ts';
 import { progress, type Outcome } from './outcome.ts';
 import type { ModuleEnd, RunEnd } from './reporter.ts';
+import { ringDirectoryPrefix } from './killed.ts';
 import { judgeSkip } from './skips.ts';
 
 export type Ring = 'unit' | 'bpf' | 'netns' | 'cluster';
@@ -33,7 +34,7 @@ export async function runRing(ring: Ring): Promise<Outcome> {
   const path = `build/test/${ring}.log`;
   const log = openSync(path, 'w');
   // One temporary directory for the ring, so that no test has to remember to remove its own.
-  const temporary = mkdtempSync(join(tmpdir(), 'cvt-'));
+  const temporary = mkdtempSync(join(tmpdir(), ringDirectoryPrefix()));
   chmodSync(temporary, 0o711); // tests that act as somebody else must get through to what is theirs
   const child = spawn(
     process.execPath,

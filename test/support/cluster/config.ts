@@ -11,14 +11,13 @@ const NO_LIMITS = `
   tolerate_missing_hugetlb_controller = true
   disable_hugetlb_controller = true`;
 
-/** @param runc its path */
-export function containerdConfig(version: '2' | '1.6', runc: string): string {
+/** runc is the one in PATH. */
+export function containerdConfig(version: '2' | '1.6'): string {
   const runtime = (plugin: string): string => `
 [plugins."${plugin}".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins."${plugin}".containerd.runtimes.runc.options]
   SystemdCgroup = false
-  BinaryName = "${runc}"
 `;
   const common = (format: number): string => `version = ${format}
 root = "/var/lib/containerd"

@@ -17,7 +17,6 @@ import { containerdDirectory, tool } from './tools.ts';
 export const NODE_COMPONENTS = ['containerd', 'kubelet', 'kube-proxy'] as const;
 export type NodeComponent = (typeof NODE_COMPONENTS)[number];
 
-const RUNC = '/usr/sbin/runc';
 const PLUGINS = ['bridge', 'host-local', 'loopback', 'portmap'];
 /** Of the node, seen from inside it. */
 const KUBERNETES_DIR = '/etc/kubernetes';
@@ -92,7 +91,7 @@ export class ClusterNode {
     try {
       for (const plugin of PLUGINS) cpSync(tool(`cni/${plugin}`), node.path(`/opt/cni/bin/${plugin}`));
       writeFileSync(node.path('/etc/cni/net.d/10-pods.conflist'), conflist(index, cniVersion, dualStack));
-      writeFileSync(node.path(CONTAINERD_CONFIG), containerdConfig(options.containerd, RUNC));
+      writeFileSync(node.path(CONTAINERD_CONFIG), containerdConfig(options.containerd));
       await node.start('containerd');
     } catch (error) {
       await enclosure.close();
