@@ -2,12 +2,14 @@
  * The agent as a process on a real API server, with the permissions that its documentation lists: pods' objects are the server's,
  * their network namespaces real, datapath and tunnel too; what is missing of a node is kubelet and runtime.
  */
+import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { KubeObject } from '../../../src/kubernetes/api.ts';
 import { AgentScene, stop } from '../../netns/agent/scene.ts';
 import { startApiServer, type ApiServer } from '../../support/apiserver.ts';
+import { childrenOf } from '../../support/kubernetes/component.ts';
 import { grantDocumented, subjectOf } from '../../support/kubernetes/permissions.ts';
 import { settingsOf, tree, type Endpoint, type TestPod } from '../../support/netns.ts';
 
@@ -28,6 +30,7 @@ describe('agent with the Kubernetes source', () => {
   let b: TestPod;
   let app: Endpoint;
   let before: string;
+  const processes: ChildProcess[] = [];
 
   beforeAll(async () => {
     server = await startApiServer();
@@ -35,18 +38,23 @@ describe('agent with the Kubernetes source', () => {
     await grantDocumented(server.adminApi, 'kubernetes.md', ACCOUNT);
     kubeconfig = await server.userKubeconfig('agent', subjectOf(ACCOUNT));
     await server.createNamespace('shop');
+    await server.objects.node('n1');
+    await server.adminApi.create(`/apis/apps/v1/namespaces/${ACCOUNT.namespace}/daemonsets`, daemonSet(ACCOUNT.name));
     scene = await AgentScene.create('k8s');
+    await firstProcess();
     scene.agentNetns = '/proc/self/ns/net'; // the API server is on the machine's loopback
     a = await pod('a', 11);
     b = await pod('b', 12);
     before = settingsOf(a.netnsName);
-    app = await container(a, 'c1');
-    const serving = await container(b, 'c2');
+    for (const each of [a, b]) container(each);
+    app = await scene.node.process('app', a.netns);
+    const serving = await scene.node.process('app', b.netns);
     await serving.call('listen', { name: 'app-b', host: '::', port: 8080 });
     tunnel = scene.startTunnel();
   });
   afterAll(async () => {
     const left = tree(scene.node.bpffs).filter((name) => name.includes('pods/'));
+    for (const child of processes.reverse()) await stop(child, 'SIGKILL');
     await scene.close();
     await server.close();
     expect(left).toEqual([]);
@@ -55,6 +63,7 @@ describe('agent with the Kubernetes source', () => {
 
   const start = async (): Promise<void> => {
     const flags = ['--source', 'kubernetes', '--kubeconfig', kubeconfig, '--metrics-port', '0', '--health-port', '0'];
+    flags.push('--daemon-set', `${ACCOUNT.namespace}/${ACCOUNT.name}`);
     agent = await scene.startAgent([...flags, '--grace-cap-ms', '2000', '--leave-deadline-ms', '0']);
     expect(agent.exitCode, scene.log).toBeNull();
   };
@@ -74,11 +83,23 @@ describe('agent with the Kubernetes source', () => {
     return made;
   }
 
+  /** The node has process numbers of its own, and the first of its processes is in its network namespace. */
+  async function firstProcess(): Promise<void> {
+    const script = 'mount -t proc proc /proc && exec nsenter --net="$0" sleep infinity';
+    const own = ['unshare', '--pid', '--fork', '--kill-child', '--mount', '--propagation', 'slave'];
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...own, 'sh', '-c', script, scene.node.nodeNetns], { stdio: 'inherit' });
+    processes.push(child);
+    const first = (): number => childrenOf(child.pid ?? 0)[0] ?? 0;
+    await until(() => expect(readFileSync(`/proc/${first()}/comm`, 'utf8')).toBe('sleep\n'));
+    scene.enter = ['nsenter', '-t', String(first()), '-p', '-m', '--'];
+  }
+
   /** A process in the pod and in a cgroup such as kubelet makes. */
-  function container(of: TestPod, id: string): Promise<Endpoint> {
-    const below = `kubepods/pod${scene.uids.get(of.name)}`;
-    for (const path of ['kubepods', below]) scene.node.cgroupPath(path);
-    return scene.node.process(`${below}/${id}${randomBytes(31).toString('hex')}`, of.netns);
+  function container(of: TestPod): void {
+    const pods = `kubepods/pod${scene.uids.get(of.name)}`;
+    const cgroups = ['kubepods', pods, `${pods}/${randomBytes(32).toString('hex')}`].map((path) => scene.node.cgroupPath(path));
+    const command = [...scene.enter, 'nsenter', `--net=${of.netns}`, 'sleep', 'infinity'];
+    processes.push(spawn('sh', ['-c', 'echo $$ > "$0/cgroup.procs" && exec "$@"', cgroups.at(-1)!, ...command], { stdio: 'inherit' }));
   }
 
   it('waits for an API server that is away, and says so once', async () => {
@@ -238,5 +259,12 @@ describe('agent with the Kubernetes source', () => {
     expect(settingsOf(a.netnsName)).toBe(before);
     await scene.node.deletePod(again);
     expect(await stop(agent, 'SIGTERM'), scene.log.slice(-3000)).toBe(0);
+    expect(scene.log).toContain('"daemonSet":"present"'); // it could ask for itself and its node
   });
 });
+
+function daemonSet(name: string): KubeObject {
+  const labels = { app: name };
+  const spec = { containers: [{ name: 'agent', image: 'none' }] };
+  return { metadata: { name }, spec: { selector: { matchLabels: labels }, template: { metadata: { labels }, spec } } };
+}
