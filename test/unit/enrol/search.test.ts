@@ -107,6 +107,17 @@ describe('search', () => {
     expect(world.state('u-a')).toBe('out');
   });
 
+  it('closes what is found after its own end', async () => {
+    world.reconciler.apply(mesh('ambient', pod('a', undefined)));
+    await Promise.resolve(); // asked, not answered
+    await world.reconciler.close();
+    await vi.waitFor(() => {
+      expect(world.searches).toHaveLength(1);
+      expect(world.open.size).toBe(0);
+    });
+    expect(world.driver.calls).toEqual([]);
+  });
+
   it("prefers the plugin's word that comes meanwhile", async () => {
     world.reconciler.apply(mesh('ambient', pod('a', undefined)));
     world.reconciler.sandbox(entryOf('u-a'), { netns: '/ns/b', ips: ['10.0.0.1'] });
