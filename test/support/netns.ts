@@ -5,7 +5,7 @@
  * Addresses: the node is 10.77.0.1 and fd77::1; pod n is 10.77.0.n and fd77::n (hexadecimal n in v6 is the same number).
  */
 import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Commands } from './endpoint.ts';
 
@@ -231,7 +231,14 @@ export class TestNode {
 
 /** Names below a bpffs directory, files and directories, sorted; for "nothing is left". */
 export function tree(dir: string): string[] {
-  return readdirSync(dir, { recursive: true }).map(String).sort();
+  for (;;) {
+    try {
+      return readdirSync(dir, { recursive: true }).map(String).sort();
+    } catch (error) {
+      // what is below may go while it is read
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || !existsSync(dir)) throw error;
+    }
+  }
 }
 
 /** What `ip` and `sysctl` say of a netns: rules, table 100, the three sysctls. For comparing before with after. */
