@@ -3,7 +3,7 @@ import { endianness } from 'node:os';
 import { formatAddress, parseAddress } from './address.ts';
 import { structs, type Kind, type Of, type ScalarKind, type StructName } from './layout.ts';
 
-const LITTLE = endianness() === 'LE';
+export const LITTLE = endianness() === 'LE';
 const SIZES: Record<Exclude<ScalarKind, 'text'>, number> = { u8: 1, u16: 2, u32: 4, i32: 4, u64: 8, port: 2, address: 16 };
 
 interface Field {
@@ -14,7 +14,8 @@ interface Field {
 type Value = number | bigint | string;
 
 const isStruct = (kind: Kind): kind is StructName => kind in structs;
-const fieldsOf = (name: StructName): [string, Field][] => Object.entries<Field>(structs[name].fields);
+const fields = new Map(Object.entries(structs).map(([name, struct]) => [name, Object.entries<Field>(struct.fields)]));
+const fieldsOf = (name: StructName): [string, Field][] => fields.get(name) ?? [];
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 export function sizeOf(kind: Kind): number {
@@ -41,7 +42,9 @@ export function encode<K extends Kind>(kind: K, value: Of<K>): Uint8Array {
 /** Extra bytes are ignored: a later version may have appended some. */
 export function decode<K extends Kind>(kind: K, bytes: Uint8Array): Of<K> {
   if (!isStruct(kind)) return take(bytes, { offset: 0, kind: kind }) as Of<K>;
-  return Object.fromEntries(fieldsOf(kind).map(([name, field]) => [name, take(bytes, field)])) as Of<K>;
+  const struct: Record<string, Value> = {}; // filled in the loop: a node's counters are tens of thousands
+  for (const [name, field] of fieldsOf(kind)) struct[name] = take(bytes, field);
+  return struct as Of<K>;
 }
 
 function put(bytes: Uint8Array, { offset, kind, size = 0 }: Field, value: Value, what: string): void {

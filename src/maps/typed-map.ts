@@ -1,7 +1,7 @@
 /** One BPF map with decoded keys and values. */
 import { CulvertError, isSystem } from '../base/errors.ts';
 import { native } from '../sys/native.ts';
-import { decode, encode } from './codec.ts';
+import { decode, encode, LITTLE } from './codec.ts';
 import { maps, type KeyOf, type Kind, type MapName, type ValueOf } from './layout.ts';
 
 /** bpf(2), flags of BPF_MAP_UPDATE_ELEM */
@@ -104,7 +104,8 @@ export class TypedMap<N extends TypedMapName> {
 
 /** A per-CPU value is every CPU's u64, one after the other. */
 function sumOf(bytes: Uint8Array): bigint {
+  const values = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let sum = 0n;
-  for (let at = 0; at + 8 <= bytes.length; at += 8) sum += decode('u64', bytes.subarray(at, at + 8));
+  for (let at = 0; at + 8 <= bytes.length; at += 8) sum += values.getBigUint64(at, LITTLE);
   return sum;
 }
