@@ -12,7 +12,20 @@ export function addStatus(root: Command, cli: Cli): void {
     .action(async (options: ReadingOptions) => {
       const nodes = await fromAll(cli, options, async (target) => [await ask<AgentStatus>(target, { op: 'status' })]);
       await answer(cli.io, options.output, nodes, () => ({
-        head: ['NODE', 'READY', 'DRIVER', 'TUNNEL', 'ENROLLED', 'PENDING', 'NOT ENROLLED', 'SOURCE', 'VERSION', 'KERNEL'],
+        head: [
+          'NODE',
+          'READY',
+          'DRIVER',
+          'TUNNEL',
+          'ENROLLED',
+          'PENDING',
+          'NOT ENROLLED',
+          'SOURCE',
+          'PLUGIN',
+          'VERSION',
+          'KERNEL',
+          'PROBLEMS',
+        ],
         rows: nodes.map((node) => [
           node.node,
           node.ready ? 'yes' : 'no',
@@ -22,8 +35,10 @@ export function addStatus(root: Command, cli: Cli): void {
           String(node.pods.pending),
           String(node.pods.notEnrolled),
           `${node.source.kind}, ${node.source.synced ? 'synced' : 'not synced'}`,
+          node.install === undefined ? '' : node.install.ready ? node.install.file : 'not installed',
           node.version,
           node.kernel,
+          node.problems.join('\n'),
         ]),
       }));
       if (nodes.some((node) => !node.ready)) cli.exit.code = Math.max(cli.exit.code, 1);

@@ -23,7 +23,7 @@ export function neededPermissions(daemonSet: string | undefined): Permission[] {
       { ...core, verb, resource: 'namespaces', reason: 'their labels' },
     ]),
     { ...core, verb: 'patch', resource: 'pods', subresource: 'status', reason: 'the annotation by which peers know' },
-    { ...core, verb: 'create', resource: 'events', reason: 'events on pods that cannot join' },
+    ...['create', 'patch'].map((verb) => ({ ...core, verb, resource: 'events', reason: 'events on pods that cannot join' })),
     ...(daemonSet === undefined
       ? []
       : [

@@ -237,7 +237,7 @@ describe('API server', () => {
         answering(() => true),
         permissions,
       ),
-    ).toBe('reachable, 8 permissions granted');
+    ).toBe('reachable, 9 permissions granted');
     expect(
       await fault(() =>
         lookAtApiServer(
