@@ -54,6 +54,7 @@ describe('measured parts', () => {
     cookie: 7n,
     datapath: 'none',
     deleted: false,
+    annotation: undefined,
   };
   const { signal } = new AbortController();
 
