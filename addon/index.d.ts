@@ -93,10 +93,14 @@ export type NetnsOp =
   /** path "net.ipv4.x" or "net/ipv4/x"; anything outside net/ is the machine's and refused */
   | { op: 'sysctl'; path: string; value: string }
   | { op: 'sysctl-read'; path: string }
-  /** TCP sockets with (mark & mask) == value: inet_diag */
-  | { op: 'sockets'; mark: number; mask: number }
+  /** TCP sockets with (mark & mask) == value: inet_diag. listening: no others */
+  | { op: 'sockets'; mark: number; mask: number; listening?: boolean }
   /** SOCK_DESTROY of the same set without listeners; result count */
-  | { op: 'sockets-destroy'; mark: number; mask: number };
+  | { op: 'sockets-destroy'; mark: number; mask: number }
+  /** how many rules use an ipset; 0 when there is none of this name, or no ipset in the kernel */
+  | { op: 'ipset-references'; name: string }
+  /** names of the sets that rules of an nftables table of family inet look addresses up in; none when there is no such table */
+  | { op: 'nft-lookups'; table: string };
 export interface Address {
   address: string;
   family: 4 | 6;
@@ -133,7 +137,7 @@ export interface DiagSocket {
 }
 /**
  * One result per op. EEXIST on add and ENOENT/ESRCH on delete are ok. Values: 'addresses' Address[], 'rules' Rule[], 'routes'
- * Route[], 'sysctl-read' string, 'sockets' DiagSocket[], 'sockets-destroy' number.
+ * Route[], 'sysctl-read' string, 'sockets' DiagSocket[], 'sockets-destroy' number, 'ipset-references' number, 'nft-lookups' string[].
  */
 export type NetnsResult = { ok: true; value?: unknown } | { ok: false; code: string; errno: number; syscall: string; message: string };
 /** Runs the ops in order in one entry of the netns; stops at the first failure unless keepGoing. */

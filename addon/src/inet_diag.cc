@@ -32,9 +32,10 @@ struct DiagSocket {
   uint32_t inode;
 };
 
-struct MarkFilter {
+struct Filter {
   uint32_t mark;
   uint32_t mask;
+  uint32_t states;
 };
 
 uint64_t cookieOf(const inet_diag_sockid& id) { return uint64_t{id.idiag_cookie[1]} << 32 | id.idiag_cookie[0]; }
@@ -43,12 +44,12 @@ uint64_t cookieOf(const inet_diag_sockid& id) { return uint64_t{id.idiag_cookie[
  * Sockets in TIME_WAIT are left out: both ends have closed, nothing is carried on them, and waiting for them would hold every
  * removal for a minute.
  */
-void readFamily(Netlink& netlink, int family, MarkFilter filter, std::vector<DiagSocket>& sockets) {
+void readFamily(Netlink& netlink, int family, Filter filter, std::vector<DiagSocket>& sockets) {
   Netlink::Request request(SOCK_DIAG_BY_FAMILY, 0);
   auto* body = request.body<inet_diag_req_v2>();
   body->sdiag_family = static_cast<uint8_t>(family);
   body->sdiag_protocol = IPPROTO_TCP;
-  body->idiag_states = kStates & ~(1u << kTimeWait);
+  body->idiag_states = filter.states & ~(1u << kTimeWait);
   // The kernel filters, so that a pod with 100k connections costs what its marked ones cost.
   struct {
     inet_diag_bc_op op;
@@ -71,7 +72,7 @@ void readFamily(Netlink& netlink, int family, MarkFilter filter, std::vector<Dia
       });
 }
 
-std::vector<DiagSocket> readSockets(Netlink& netlink, MarkFilter filter) {
+std::vector<DiagSocket> readSockets(Netlink& netlink, Filter filter) {
   std::vector<DiagSocket> sockets;
   readFamily(netlink, AF_INET, filter, sockets);
   readFamily(netlink, AF_INET6, filter, sockets);
@@ -93,7 +94,10 @@ bool destroy(Netlink& netlink, const DiagSocket& socket) {
   throw SystemError(error, "SOCK_DESTROY");
 }
 
-MarkFilter filterOf(const Napi::Object& op) { return {unsignedInteger(op.Get("mark")), unsignedInteger(op.Get("mask"))}; }
+Filter filterOf(const Napi::Object& op) {
+  const bool listening = flag(op, "listening");
+  return {unsignedInteger(op.Get("mark")), unsignedInteger(op.Get("mask")), listening ? 1u << kListen : kStates};
+}
 
 Napi::Object toJs(Napi::Env env, const DiagSocket& socket) {
   auto entry = Napi::Object::New(env);

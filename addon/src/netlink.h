@@ -11,7 +11,7 @@ namespace culvert {
 /** A netlink socket of the namespace in which it was made. */
 class Netlink {
  public:
-  /** @param bus NETLINK_ROUTE or NETLINK_SOCK_DIAG */
+  /** @param bus NETLINK_ROUTE, NETLINK_SOCK_DIAG or NETLINK_NETFILTER */
   explicit Netlink(int bus);
 
   /** One request under construction. */
@@ -47,12 +47,14 @@ class Netlink {
   uint32_t sequence_ = 0;
 };
 
-/** The attributes behind a message's fixed part, as a range. */
+/** The attributes behind a message's fixed part, or inside another attribute, as a range. */
 class Attributes {
  public:
   Attributes(const nlmsghdr* header, size_t fixedPart)
       : begin_(static_cast<const char*>(mnl_nlmsg_get_payload_offset(header, fixedPart))),
         end_(static_cast<const char*>(mnl_nlmsg_get_payload_tail(header))) {}
+  explicit Attributes(const nlattr* nest)
+      : begin_(static_cast<const char*>(mnl_attr_get_payload(nest))), end_(begin_ + mnl_attr_get_payload_len(nest)) {}
 
   class Iterator {
    public:

@@ -13,10 +13,12 @@ class NetnsSession {
  public:
   Netlink& route() { return route_ ? *route_ : route_.emplace(NETLINK_ROUTE); }
   Netlink& diag() { return diag_ ? *diag_ : diag_.emplace(NETLINK_SOCK_DIAG); }
+  Netlink& netfilter() { return netfilter_ ? *netfilter_ : netfilter_.emplace(NETLINK_NETFILTER); }
 
  private:
   std::optional<Netlink> route_;
   std::optional<Netlink> diag_;
+  std::optional<Netlink> netfilter_;
 };
 
 /** Makes an operation's JS value, on the JS thread. Empty for operations without one. */
@@ -34,5 +36,7 @@ Operation sysctlWriteOperation(const Napi::Object& op);
 Operation sysctlReadOperation(const Napi::Object& op);
 Operation socketsOperation(const Napi::Object& op);
 Operation socketsDestroyOperation(const Napi::Object& op);
+Operation ipsetReferencesOperation(const Napi::Object& op);
+Operation nftLookupsOperation(const Napi::Object& op);
 
 }  // namespace culvert

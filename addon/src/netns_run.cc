@@ -26,6 +26,8 @@ Operation parse(const Napi::Object& op) {
   if (name == "sysctl-read") return sysctlReadOperation(op);
   if (name == "sockets") return socketsOperation(op);
   if (name == "sockets-destroy") return socketsDestroyOperation(op);
+  if (name == "ipset-references") return ipsetReferencesOperation(op);
+  if (name == "nft-lookups") return nftLookupsOperation(op);
   throw Napi::TypeError::New(op.Env(), "unknown netns operation " + name);
 }
 

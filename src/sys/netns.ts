@@ -17,6 +17,8 @@ export interface NetnsValues {
   'sysctl-read': string;
   sockets: DiagSocket[];
   'sockets-destroy': number;
+  'ipset-references': number;
+  'nft-lookups': string[];
 }
 
 export class Netns implements Disposable {
