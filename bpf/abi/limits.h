@@ -11,10 +11,12 @@ enum wire {
 	PORT_INBOUND = 15006,
 	PORT_HBONE = 15008,
 	PORT_DNS = 15053,
+	PORT_TRIAL = 15002, /* reserved by Istio and unused: where the agent's trial connections go */
 	ROUTE_TABLE = 100,
 	RULE_PREF = 32764,
 	RULE_PREF_PROHIBIT = 32765,
 	LISTENER_SLOTS = 4,
+	CGROUP_LEVELS = 16, /* how deep kubelet's cgroup may lie */
 };
 
 /* Ages after which an entry of `inner` or `exempt` no longer counts. */
@@ -49,6 +51,9 @@ enum size {
 	SIZE_COUNTERS = 32768,
 	SIZE_EVENTS = 1 << 20, /* bytes: 14,500 events */
 	SIZE_TUNNELS = 256,
+	SIZE_KUBELETS = 64,
+	SIZE_TRIALS = 4096,
+	SIZE_NODE_SOURCES = 4096,
 };
 
 #endif

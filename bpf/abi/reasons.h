@@ -17,7 +17,7 @@ enum reason {
 	OUT_PASS_INACTIVE = 6, /* netns prepared or draining */
 	OUT_PASS_LOOPBACK = 7,
 	OUT_PASS_OWN = 8,
-	OUT_PASS_PROBE = 9, /* to Istio's probe address */
+	OUT_PASS_PROBE = 9, /* to Istio's probe address, while istio-cni's host rule exists */
 	OUT_DROP_NO_TUNNEL = 10, /* no living 15001 listener: ECONNREFUSED */
 	OUT_DROP_DNS_NO_TUNNEL = 11, /* the 15053 listener that once was is gone */
 	OUT_DROP_DEVICE = 12, /* bound to another device: EHOSTUNREACH */
@@ -33,12 +33,13 @@ enum reason {
 	IN_PASS_SELF = 22,
 	IN_PASS_INNER = 23, /* the tunnel to the app */
 	IN_PASS_EXEMPT = 24, /* a probe of this node, by exact tuple */
-	IN_PASS_PROBE = 25, /* from Istio's probe address */
+	IN_PASS_PROBE = 25, /* from Istio's probe address, while istio-cni's host rule exists */
 	IN_PASS_INACTIVE = 26,
 	IN_PASS_INGRESS = 27, /* ingress mode */
 	IN_DROP_NO_TUNNEL = 28, /* no living listener */
 	IN_DROP_ASSIGN = 29,
 	IN_PASS_HBONE = 30, /* 15008 while draining: the kernel finds the tunnel; leaving waits for these */
+	IN_PASS_NODE = 31, /* from an address of the node, where its exact tuples do not arrive */
 	REG_LISTENER = 40, /* a listener of the tunnel registered */
 	REG_REFUSED = 41, /* mark 0x539 on a listener that is not the tunnel's */
 	REG_FAILED = 42, /* SOCKHASH or generation update failed */
@@ -49,6 +50,7 @@ enum reason {
 	MISC_APP_MARK = 47, /* an app's listener has a mark of its own: no inbound can reach it */
 	MISC_EVENT_LOST = 48, /* ring buffer full */
 	MISC_MAP_FULL = 49, /* an update failed; cookie says whose */
+	MISC_TRIAL = 50, /* a trial connection of the agent: its source was noted, and it was refused */
 };
 
 #define REASON_BIT(reason) (1ull << (reason)) /* so reasons stay below 64 */
@@ -70,6 +72,6 @@ enum reason {
 	 REASON_BIT(OUT_PASS_LOOPBACK) | REASON_BIT(OUT_PASS_OWN) | REASON_BIT(OUT_PASS_PROBE) |                       \
 	 REASON_BIT(OUT_PASS_DNS_OFF) | REASON_BIT(IN_PASS_SELF) | REASON_BIT(IN_PASS_INNER) |                         \
 	 REASON_BIT(IN_PASS_EXEMPT) | REASON_BIT(IN_PASS_PROBE) | REASON_BIT(IN_PASS_INACTIVE) |                       \
-	 REASON_BIT(IN_PASS_INGRESS) | REASON_BIT(IN_PASS_HBONE))
+	 REASON_BIT(IN_PASS_INGRESS) | REASON_BIT(IN_PASS_HBONE) | REASON_BIT(IN_PASS_NODE))
 
 #endif

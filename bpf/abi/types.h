@@ -23,6 +23,7 @@ enum pod_flag {
 	POD_DNS = 1, /* the pod wants DNS capture */
 	POD_INGRESS_MODE = 2, /* no inbound capture except 15008 (ambient.istio.io/bypass-inbound-capture) */
 	POD_MARK_ONLY = 4, /* mark 0x539 alone proves the tunnel (culvert redirect on, from a user namespace) */
+	POD_NODE_SOURCE = 8, /* the node's connections arrive with another source: `node_sources` has it */
 };
 
 struct pod {
@@ -72,6 +73,14 @@ struct resolver {
 	__u32 reserved;
 };
 
+/* With which source a trial connection arrived. */
+struct arrival {
+	struct addr src;
+	__be16 sport;
+	__u16 reserved;
+	__u32 seen; /* 0: nothing arrived yet */
+};
+
 struct counter_key {
 	__u64 cookie;
 	__u32 reason; /* enum reason */
@@ -84,9 +93,16 @@ enum event_class {
 	EVENT_PASSED = 4, /* reasons *_PASS_* */
 };
 
+/* Families whose probe address of Istio's can be believed: only istio-cni's host rule puts it there. */
+enum istio_probes {
+	ISTIO_PROBES_V4 = 1,
+	ISTIO_PROBES_V6 = 2,
+};
+
 struct settings {
 	__u32 event_mask; /* enum event_class, 0 means EVENT_REFUSED; the agent widens it while somebody watches */
-	__u32 reserved[7];
+	__u32 istio_probes; /* enum istio_probes; 0, the default: whoever uses those addresses is a stranger */
+	__u32 reserved[6];
 };
 
 /* Of all layouts here and of what the values mean; raised when they change incompatibly. */
@@ -121,6 +137,7 @@ _Static_assert(sizeof(struct listener_key) == 16, "struct listener_key");
 _Static_assert(sizeof(struct generation_key) == 16, "struct generation_key");
 _Static_assert(sizeof(struct tuple) == 48, "struct tuple");
 _Static_assert(sizeof(struct resolver) == 24, "struct resolver");
+_Static_assert(sizeof(struct arrival) == 24, "struct arrival");
 _Static_assert(sizeof(struct counter_key) == 16, "struct counter_key");
 _Static_assert(sizeof(struct settings) == 32, "struct settings");
 _Static_assert(sizeof(struct owner) == 64, "struct owner");

@@ -32,6 +32,9 @@ const volatile __u32 have_bind_setsockopt __weak = 1;
 /* bpf_get_netns_cookie in sock_ops (5.15); without it listeners are registered by the agent and no probe is exempt by tuple. */
 const volatile __u32 have_sockops_cookie __weak = 1;
 
+/* Only sockets that a task below a cgroup of `kubelets` connects are exempt as probes, not those of every process of the node. */
+const volatile __u32 kubelet_only __weak = 0;
+
 /* Never read: it carries the enumerators into BTF, from which userspace's layout is generated. */
 const volatile union {
 	enum wire wire;
@@ -42,6 +45,7 @@ const volatile union {
 	enum pod_state pod_state;
 	enum pod_flag pod_flag;
 	enum event_class event_class;
+	enum istio_probes istio_probes;
 	enum abi abi;
 	struct event event;
 } vocabulary __weak = {};

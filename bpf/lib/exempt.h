@@ -2,7 +2,8 @@
 /*
  * Probe exemption: a connection of a node process (kubelet) to a pod of this node passes the tunnel by, as its exact tuple.
  * Source and port are final here, before the SYN leaves. Forwarded, NodePort and ClusterIP traffic has no socket in the
- * node's netns with the pod's address, and is never exempt.
+ * node's netns with the pod's address, and is never exempt. Nor is a node process that asks for the ClusterIP: at this point
+ * its destination is that address.
  */
 #ifndef CULVERT_LIB_EXEMPT_H
 #define CULVERT_LIB_EXEMPT_H
@@ -27,7 +28,9 @@ static __always_inline void on_node_connect(struct bpf_sock_ops *ctx)
 		return;
 	t.cookie = *cookie;
 	now = bpf_ktime_get_ns();
-	pod = bpf_sk_storage_get(&host_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	pod = bpf_sk_storage_get(&host_sock, sk, NULL, kubelet_only ? 0 : BPF_SK_STORAGE_GET_F_CREATE);
+	if (kubelet_only && !pod)
+		return; /* not tagged by the connect hook */
 	if (!pod || bpf_map_update_elem(&exempt, &t, &now, BPF_ANY)) {
 		count(t.cookie, MISC_MAP_FULL);
 		return;

@@ -30,11 +30,38 @@ static __always_inline __u32 assign(struct bpf_sk_lookup *ctx, const struct tupl
 	return error ? failed : reason;
 }
 
+/*
+ * A connection of the agent's own, made to learn with which source the node's connections arrive here. Nobody else knows of it,
+ * and its port is nobody's: it is refused, and neither app nor tunnel sees it.
+ */
+static __always_inline bool note_trial(const struct tuple *t)
+{
+	struct own_key key = { .cookie = t->cookie, .addr = t->dst };
+	struct arrival *arrival = bpf_map_lookup_elem(&trials, &key);
+
+	if (!arrival)
+		return false;
+	arrival->src = t->src;
+	arrival->sport = t->sport;
+	arrival->seen = 1;
+	return true;
+}
+
+/* An address that stands for the node in this netns, where masquerading spoils its exact tuples. */
+static __always_inline bool is_node_source(const struct tuple *t)
+{
+	struct own_key key = { .cookie = t->cookie, .addr = t->src };
+
+	return bpf_map_lookup_elem(&node_sources, &key) != NULL;
+}
+
 /* A SYN whose source is not ours. */
 static __always_inline __u32 decide_foreign(struct bpf_sk_lookup *ctx, const struct tuple *t)
 {
 	struct pod *pod = bpf_map_lookup_elem(&pods, &t->cookie);
 
+	if (t->dport == bpf_htons(PORT_TRIAL) && note_trial(t))
+		return MISC_TRIAL;
 	if (pod && pod->state == POD_DRAINING && t->dport == bpf_htons(PORT_HBONE))
 		return IN_PASS_HBONE; /* the kernel's own lookup still finds the tunnel's listener */
 	if (!pod || pod->state != POD_ACTIVE)
@@ -45,7 +72,9 @@ static __always_inline __u32 decide_foreign(struct bpf_sk_lookup *ctx, const str
 		return IN_PASS_EXEMPT;
 	if (t->dport == bpf_htons(PORT_HBONE))
 		return assign(ctx, t, PORT_HBONE, IN_REDIRECT_HBONE, IN_DROP_NO_TUNNEL, IN_DROP_ASSIGN);
-	if (is_probe(&t->src))
+	if ((pod->flags & POD_NODE_SOURCE) && is_node_source(t))
+		return IN_PASS_NODE;
+	if (is_trusted_probe(&t->src))
 		return IN_PASS_PROBE;
 	if (pod->flags & POD_INGRESS_MODE)
 		return IN_PASS_INGRESS;
@@ -74,7 +103,7 @@ static __always_inline __u32 decide_lookup(struct bpf_sk_lookup *ctx, const stru
 static __always_inline bool is_lookup_drop(__u32 reason)
 {
 	return reason == OUT_DROP_LOOKUP || reason == OUT_DROP_ASSIGN || reason == IN_DROP_NO_TUNNEL ||
-	       reason == IN_DROP_ASSIGN;
+	       reason == IN_DROP_ASSIGN || reason == MISC_TRIAL;
 }
 
 #endif

@@ -146,6 +146,46 @@ struct {
 	__type(value, __u64);
 } tunnels __weak SEC(".maps");
 
+/*
+ * Whose connections from the node are probes, when not every process's are: cgroup v2 ids of kubelet; the value is the time of
+ * admission in ns. Tasks in cgroups below count as well.
+ * written by: agent, again when the cgroup was made anew; read by: connect hooks; deleted by: agent;
+ * when full: a probe of that kubelet is captured as anybody's.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SIZE_KUBELETS);
+	__type(key, __u64);
+	__type(value, __u64);
+} kubelets __weak SEC(".maps");
+
+/*
+ * Trial connections of the agent that are under way: netns and address they go to, and with which source they arrived.
+ * written by: agent, sk_lookup; read by: sk_lookup for port PORT_TRIAL only, agent; deleted by: agent, and all at its start;
+ * when full: that pod is not tried now, and again later.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SIZE_TRIALS);
+	__type(key, struct own_key);
+	__type(value, struct arrival);
+} trials __weak SEC(".maps");
+
+/*
+ * Addresses of the node that pass the tunnel by, for netns where a trial showed that the node's own tuples do not arrive. As
+ * wide as the address: what others send through the node with that source passes, too. Empty unless something masquerades.
+ * written by: agent, with POD_NODE_SOURCE; read by: sk_lookup, where that flag is set; deleted by: agent;
+ * when full: probes of that pod take the tunnel.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, SIZE_NODE_SOURCES);
+	__type(key, struct own_key);
+	__type(value, __u8);
+} node_sources __weak SEC(".maps");
+
 /* What can be changed while the programs run. written by: agent; read by: every hook. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -187,8 +227,9 @@ struct {
 } tunnel_tag __weak SEC(".maps");
 
 /*
- * Sockets of the node with an entry in `exempt`: cookie of the pod they talk to.
- * written by: sockops at connect(2); read by: sockops at close; deleted by: the kernel, with the socket;
+ * Sockets of the node with an entry in `exempt`: cookie of the pod they talk to; 0 when the connect hook found them to be
+ * kubelet's and the entry is still to be made.
+ * written by: connect hooks, sockops at connect(2); read by: sockops at connect(2) and close; deleted by: the kernel, with the socket;
  * when full (no memory): MISC_MAP_FULL, the connection is not exempt.
  */
 struct {

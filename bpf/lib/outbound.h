@@ -10,6 +10,7 @@
 #include "address.h"
 #include "counters.h"
 #include "dns.h"
+#include "kubelet.h"
 #include "listeners.h"
 #include "tunnel.h"
 
@@ -86,8 +87,11 @@ static __always_inline __u32 decide_outbound(struct bpf_sock_addr *ctx, struct t
 		return REASON_NONE;
 	t->cookie = bpf_get_netns_cookie(ctx);
 	pod = bpf_map_lookup_elem(&pods, &t->cookie);
-	if (!pod)
+	if (!pod) {
+		if (tcp)
+			tag_kubelet(sk, t);
 		return REASON_NONE;
+	}
 
 	mark = FIELD(sk, mark);
 	if (has_tunnel_mark(mark)) {
@@ -105,7 +109,7 @@ static __always_inline __u32 decide_outbound(struct bpf_sock_addr *ctx, struct t
 		return OUT_PASS_LOOPBACK;
 	if (is_own(t->cookie, &t->dst))
 		return OUT_PASS_OWN;
-	if (is_probe(&t->dst))
+	if (is_trusted_probe(&t->dst))
 		return OUT_PASS_PROBE;
 	if (dns && is_dns_captured(t->cookie, pod))
 		return capture_dns(sk, t, tcp);

@@ -96,8 +96,14 @@ export function dumpMaps(maps: Maps, only?: string): MapDump[] {
       fields: { reason: reasonOf(reason).name, count: Number(count) },
     })),
     tunnels: dump(maps.tunnels, (cgroup, since) => ({ fields: { cgroup: String(cgroup), since: String(since) } })),
+    kubelets: dump(maps.kubelets, (cgroup, since) => ({ fields: { cgroup: String(cgroup), since: String(since) } })),
+    trials: dump(maps.trials, ({ cookie, addr }, { src, sport, seen }) => ({ cookie, fields: { addr, src, sport, seen } })),
+    node_sources: dump(maps.nodeSources, ({ cookie, addr }) => ({ cookie, fields: { addr } })),
     settings: dump(maps.settings, (_, value) => ({
-      fields: { events: names(EVENT_CLASS, 'EVENT_', value.event_mask || EVENT_CLASS.EVENT_REFUSED) },
+      fields: {
+        events: names(EVENT_CLASS, 'EVENT_', value.event_mask || EVENT_CLASS.EVENT_REFUSED),
+        istioProbes: names(enums.istio_probes, 'ISTIO_PROBES_', value.istio_probes),
+      },
     })),
     owner: dump(maps.owner, (_, value) => ({ fields: { instance: value.instance.toString(16), abi: value.abi, version: value.version } })),
     events: () => ({

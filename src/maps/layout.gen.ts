@@ -2,6 +2,14 @@
 
 /** Keys, values and events: byte offsets and kinds of their fields. Reserved bytes are left out. */
 export const structs = {
+  arrival: {
+    size: 24,
+    fields: {
+      src: { offset: 0, kind: 'address' },
+      sport: { offset: 16, kind: 'port' },
+      seen: { offset: 20, kind: 'u32' },
+    },
+  },
   counter_key: {
     size: 16,
     fields: {
@@ -80,6 +88,7 @@ export const structs = {
     size: 32,
     fields: {
       event_mask: { offset: 0, kind: 'u32' },
+      istio_probes: { offset: 4, kind: 'u32' },
     },
   },
   tuple: {
@@ -103,10 +112,12 @@ export const enums = {
     PORT_INBOUND: 15006,
     PORT_HBONE: 15008,
     PORT_DNS: 15053,
+    PORT_TRIAL: 15002,
     ROUTE_TABLE: 100,
     RULE_PREF: 32764,
     RULE_PREF_PROHIBIT: 32765,
     LISTENER_SLOTS: 4,
+    CGROUP_LEVELS: 16,
   },
   age: {
     INNER_MS: 10000,
@@ -127,6 +138,9 @@ export const enums = {
     SIZE_COUNTERS: 32768,
     SIZE_EVENTS: 1048576,
     SIZE_TUNNELS: 256,
+    SIZE_KUBELETS: 64,
+    SIZE_TRIALS: 4096,
+    SIZE_NODE_SOURCES: 4096,
   },
   reason: {
     REASON_NONE: 0,
@@ -160,6 +174,7 @@ export const enums = {
     IN_DROP_NO_TUNNEL: 28,
     IN_DROP_ASSIGN: 29,
     IN_PASS_HBONE: 30,
+    IN_PASS_NODE: 31,
     REG_LISTENER: 40,
     REG_REFUSED: 41,
     REG_FAILED: 42,
@@ -170,6 +185,7 @@ export const enums = {
     MISC_APP_MARK: 47,
     MISC_EVENT_LOST: 48,
     MISC_MAP_FULL: 49,
+    MISC_TRIAL: 50,
   },
   pod_state: {
     POD_PREPARED: 1,
@@ -180,11 +196,16 @@ export const enums = {
     POD_DNS: 1,
     POD_INGRESS_MODE: 2,
     POD_MARK_ONLY: 4,
+    POD_NODE_SOURCE: 8,
   },
   event_class: {
     EVENT_REFUSED: 1,
     EVENT_REDIRECTED: 2,
     EVENT_PASSED: 4,
+  },
+  istio_probes: {
+    ISTIO_PROBES_V4: 1,
+    ISTIO_PROBES_V6: 2,
   },
   abi: {
     CULVERT_ABI: 1,
@@ -204,6 +225,9 @@ export const maps = {
   counters: { type: 'percpu_hash', typeNumber: 5, key: 'counter_key', keySize: 16, value: 'u64', valueSize: 8, maxEntries: 32768 },
   events: { type: 'ringbuf', typeNumber: 27, key: null, keySize: 0, value: null, valueSize: 0, maxEntries: 1048576 },
   tunnels: { type: 'hash', typeNumber: 1, key: 'u64', keySize: 8, value: 'u64', valueSize: 8, maxEntries: 256 },
+  kubelets: { type: 'hash', typeNumber: 1, key: 'u64', keySize: 8, value: 'u64', valueSize: 8, maxEntries: 64 },
+  trials: { type: 'hash', typeNumber: 1, key: 'own_key', keySize: 24, value: 'arrival', valueSize: 24, maxEntries: 4096 },
+  node_sources: { type: 'hash', typeNumber: 1, key: 'own_key', keySize: 24, value: 'u8', valueSize: 1, maxEntries: 4096 },
   settings: { type: 'array', typeNumber: 2, key: 'u32', keySize: 4, value: 'settings', valueSize: 32, maxEntries: 1 },
   owner: { type: 'array', typeNumber: 2, key: 'u32', keySize: 4, value: 'owner', valueSize: 64, maxEntries: 1 },
   dns_dst: { type: 'sk_storage', typeNumber: 24, key: 'i32', keySize: 4, value: 'resolver', valueSize: 24, maxEntries: 0 },
@@ -219,6 +243,7 @@ export const rodata = {
   have_retval: 4,
   have_bind_setsockopt: 4,
   have_sockops_cookie: 4,
+  kubelet_only: 4,
 } as const;
 
 export const programs = [

@@ -16,6 +16,9 @@ export interface Maps {
   readonly podByAddr: TypedMap<'pod_by_addr'>;
   readonly counters: TypedMap<'counters'>;
   readonly tunnels: TypedMap<'tunnels'>;
+  readonly kubelets: TypedMap<'kubelets'>;
+  readonly trials: TypedMap<'trials'>;
+  readonly nodeSources: TypedMap<'node_sources'>;
   readonly settings: TypedMap<'settings'>;
   readonly owner: TypedMap<'owner'>;
   /** the ring buffer; its records are read by decodeEvent */
@@ -97,6 +100,9 @@ function handles(fds: ReadonlyMap<MapName, number>, close: () => void): Maps {
     podByAddr: typed('pod_by_addr'),
     counters: typed('counters'),
     tunnels: typed('tunnels'),
+    kubelets: typed('kubelets'),
+    trials: typed('trials'),
+    nodeSources: typed('node_sources'),
     settings: typed('settings'),
     owner: typed('owner'),
     events: { fd: fd('events') },

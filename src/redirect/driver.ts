@@ -75,7 +75,7 @@ export interface DatapathEvent {
 
 export interface RedirectDriver {
   readonly name: 'ebpf' | 'iptables' | 'nftables';
-  /** what this kernel or configuration takes away from it, one sentence each; empty when all of it works */
+  /** what this kernel or node takes away from it now, one sentence each; empty when all of it works */
   readonly reasons: string[];
   /** Probe exemption, own addresses, rules, routes, sysctls, sk_lookup link, state prepared. Undone when it fails. */
   prepare(pod: PodTarget): Promise<EnrolledNetns>;
@@ -99,6 +99,18 @@ export interface RedirectDriver {
    * @param addresses that the netns must have, as the plugin was told
    */
   faults(pod: PodTarget, addresses: readonly string[]): string[];
+  /**
+   * What of this pod the datapath cannot serve, or serves by a way round, one sentence each with its remedy; empty: all is well. Read
+   * anew at each call, in the netns. Such a pod is enrolled all the same, and marked: `culvert pods` shows the sentences with it,
+   * `doctor` counts them as a failed check.
+   */
+  warnings(cookie: bigint, netnsFd: number): string[];
+  /** Says that the warnings of this netns are others now, also soon after `prepare`: who tells people (log, Event on the pod) reads them again. */
+  onWarnings(listener: (cookie: bigint) => void): { close(): void };
+  /** Brings up to date what depends on the node: kubelet's cgroups, Istio's host rule. For every tick of the agent. Never throws. */
+  refreshNode(): void;
+  /** Tries again how the node's connections arrive in each pod, for a slow tick (a minute): rules may come later than pods. Never throws. */
+  recheckPods(): Promise<void>;
   /** Takes living tunnel listeners of this netns, found in process `pid`, into `listeners` (pidfd_getfd). @returns how many */
   adoptListeners(cookie: bigint, pid: number): number;
   /** Number of new 15008 connections handed over so far: the drain's grace waits for it to stand still. */

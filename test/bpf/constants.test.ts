@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import type { rodata } from '../../src/maps/layout.gen.ts';
 import { bpfObject, native } from '../../src/sys/native.ts';
 import { Datapath } from '../support/bpf-datapath.ts';
-import { codeOf, type End } from '../support/bpf-sockets.ts';
+import { codeOf, SocketProcess, type End } from '../support/bpf-sockets.ts';
 
 async function withConstants(
   constants: Partial<Record<keyof typeof rodata, number | bigint>>,
@@ -57,9 +57,39 @@ test('node_netns 0: no probe is exempt', () =>
     expect(await d.reasons(() => codeOf(d.kubelet.connect(fd, { address: d.pod.ip4, port: 8080 })))).toEqual({ IN_DROP_NO_TUNNEL: 1 });
   }));
 
+test.each([
+  ['its cgroup itself', 'kubelet', true],
+  ['a cgroup below', 'kubelet/below', true],
+  ['a cgroup beside', 'kubelet-not', false],
+])('kubelet_only 1: %s', (_, cgroup, exempt) =>
+  withConstants({ kubelet_only: 1 }, async (d) => {
+    d.node.cgroupPath('kubelet');
+    const process = SocketProcess.start(d.node.cgroupPath(cgroup), d.node.nodeNetns);
+    try {
+      for (const address of [d.pod.ip4, d.pod.ip6, `::ffff:${d.pod.ip4}`]) {
+        const connect = async (): Promise<void> => {
+          const fd = await process.socket(address.includes(':') ? 6 : 4);
+          await codeOf(process.connect(fd, { address, port: 8080 }));
+          await process.close(fd);
+        };
+        expect(await d.reasons(connect), 'nobody is kubelet yet').toEqual({ IN_DROP_NO_TUNNEL: 1 });
+        const id = native.cgroupId(d.node.cgroupPath('kubelet'));
+        d.maps.kubelets.set(id, 1n);
+        expect(await d.reasons(connect)).toEqual(
+          exempt ? { MISC_EXEMPT_ADDED: 1, IN_PASS_EXEMPT: 1, MISC_EXEMPT_DELETED: 1 } : { IN_DROP_NO_TUNNEL: 1 },
+        );
+        d.maps.kubelets.delete(id);
+        expect(d.maps.exempt.keys()).toEqual([]);
+      }
+    } finally {
+      await process.kill();
+    }
+  }),
+);
+
 test('what a constant rules out is not in the loaded program', () => {
   const helpersOf = (constants: Record<string, number>, name: string): string => {
-    const loaded = native.bpfLoad(bpfObject(), { rodata: constants, reuse: {}, maxEntries: {} });
+    const loaded = native.bpfLoad(bpfObject(), { rodata: constants, reuse: {}, maxEntries: {}, programs: [name] });
     try {
       const { id } = native.bpfInfo(loaded.programs.find((p) => p.name === name)!.fd);
       const text = execFileSync('bpftool', ['prog', 'dump', 'xlated', 'id', String(id)], { encoding: 'utf8' });
@@ -77,6 +107,9 @@ test('what a constant rules out is not in the loaded program', () => {
   expect(helpersOf({ have_bind_setsockopt: 0 }, 'bind4')).not.toContain('setsockopt');
   expect(helpersOf({}, 'sock_ops')).toContain('bpf_get_netns_cookie');
   expect(helpersOf({ have_sockops_cookie: 0 }, 'sock_ops')).not.toContain('bpf_get_netns_cookie');
+  expect(helpersOf({}, 'connect4')).not.toContain('ancestor_cgroup_id');
+  expect(helpersOf({ kubelet_only: 1 }, 'connect4')).toContain('ancestor_cgroup_id');
+  expect(helpersOf({ kubelet_only: 1 }, 'sock_ops')).not.toContain('cgroup_id');
   // these have no room for setsockopt before 5.15, and no need
   expect(helpersOf({}, 'sendmsg4')).not.toContain('setsockopt');
 });

@@ -95,10 +95,22 @@ test('own, pod_by_addr, tuples, generation, tunnels', () => {
 });
 
 test('settings, owner', () => {
-  maps.settings.set(0, { event_mask: 7 });
+  maps.settings.set(0, { event_mask: 7, istio_probes: 3 });
   maps.owner.set(0, { instance: 2n ** 64n - 2n, abi: 1, version: '0.1.0' });
   expectSame(maps.settings);
   expectSame(maps.owner);
+});
+
+test('kubelets, trials, node_sources', () => {
+  maps.kubelets.set(2n ** 40n, 3n);
+  for (const addr of ['10.0.0.1', 'fd00::1']) {
+    maps.trials.set({ cookie: 5n, addr }, { src: addr, sport: 65534, seen: 1 });
+    maps.nodeSources.set({ cookie: 5n, addr }, 1);
+  }
+  expectSame(maps.kubelets);
+  expectSame(maps.trials);
+  expectSame(maps.nodeSources);
+  expect(maps.trials.get({ cookie: 5n, addr: 'fd00::1' })).toEqual({ src: 'fd00::1', sport: 65534, seen: 1 });
 });
 
 test('counters are read as the sum over CPUs', () => {

@@ -8,7 +8,6 @@ import {
   enums,
   EVENT_CLASS,
   mapsOf,
-  parseAddress,
   podFlag,
   podState,
   REASON,
@@ -20,13 +19,12 @@ import { LOOKUP_PROGRAM } from '../../src/redirect/ebpf/attach-points.ts';
 import { loadPodProgram } from '../../src/redirect/ebpf/pod-program.ts';
 import { bpfObject, native, type LoadedObject } from '../../src/sys/native.ts';
 import { difference } from '../support/bpf-datapath.ts';
+import { addresses, contextOf, COOKIE, SPORT, type Addresses } from '../support/bpf-lookup.ts';
 
-const COOKIE = 0x1234_5678_9abcn;
 const TCP = 6;
 const UDP = 17;
 const PASS = 1;
 const DROP = 0;
-const SPORT = 40000;
 
 /** A listener of this test standing in for one of the tunnel: the map does not ask whose it is. */
 interface Listener {
@@ -56,12 +54,6 @@ afterAll(async () => {
   for (const { server } of listeners) await new Promise((resolve) => server.close(resolve));
 });
 
-const addresses = {
-  v4: { own: '10.0.0.2', own2: '10.0.0.3', foreign: '10.9.9.9', loopback: '127.3.2.1', probe: '169.254.7.127' },
-  v6: { own: 'fd00::2', own2: 'fd00::3', foreign: 'fd09::9', loopback: '::1', probe: 'fd16:9254:7127:1337:ffff:ffff:ffff:ffff' },
-};
-type Addresses = (typeof addresses)['v4'];
-
 beforeEach(() => {
   for (const map of [maps.pods, maps.own, maps.listeners, maps.generation, maps.inner, maps.exempt, maps.counters])
     map.deleteWhere(() => true);
@@ -90,22 +82,6 @@ function socketAt(port: number): bigint {
 
 function forget(port: number): void {
   maps.listeners.deleteWhere((key) => key.port === port);
-}
-
-/** struct bpf_sk_lookup of uapi linux/bpf.h: 64 bits cookie out, family, protocol, remote and local end. */
-function contextOf(src: string, dst: string, dport: number, protocol = TCP): Uint8Array {
-  const bytes = new Uint8Array(72);
-  const view = new DataView(bytes.buffer);
-  const six = src.includes(':');
-  view.setUint32(8, six ? 10 : 2, true);
-  view.setUint32(12, protocol, true);
-  const put = (at: number, at6: number, address: string): void =>
-    six ? bytes.set(parseAddress(address), at6) : bytes.set(parseAddress(address).subarray(12), at);
-  put(16, 20, src);
-  view.setUint16(36, SPORT, false);
-  put(40, 44, dst);
-  view.setUint32(60, dport, true);
-  return bytes;
 }
 
 interface Outcome {
@@ -187,7 +163,7 @@ const rows: {
     port: 15008,
     expected: () => dropped('IN_DROP_NO_TUNNEL'),
   },
-  { name: 'from the probe address', from: 'probe', to: 'own', expected: () => passed('IN_PASS_PROBE') },
+  { name: 'from the probe address', from: 'probe', to: 'own', expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL') },
   { name: 'prepared', arrange: () => state('POD_PREPARED'), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_INACTIVE') },
   { name: 'draining', arrange: () => state('POD_DRAINING'), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_INACTIVE') },
   {
@@ -309,11 +285,11 @@ describe('events', () => {
   });
   afterAll(() => {
     ring.close();
-    maps.settings.set(0, { event_mask: 0 });
+    maps.settings.set(0, { event_mask: 0, istio_probes: 0 });
   });
 
   async function eventsOf(mask: number, act: () => unknown): Promise<Event[]> {
-    maps.settings.set(0, { event_mask: mask });
+    maps.settings.set(0, { event_mask: mask, istio_probes: 0 });
     await new Promise((resolve) => setTimeout(resolve, 60));
     events.length = 0;
     act();
@@ -355,7 +331,7 @@ describe('events', () => {
 
   test('that find no room are counted', () => {
     ring.close();
-    maps.settings.set(0, { event_mask: 7 });
+    maps.settings.set(0, { event_mask: 7, istio_probes: 0 });
     const records = enums.size.SIZE_EVENTS / 72;
     native.bpfTestRun(program, { ctx: contextOf(own, own, 80), repeat: Math.ceil(records) + 10 });
     expect(maps.counters.get({ cookie: COOKIE, reason: REASON.MISC_EVENT_LOST })).toBeGreaterThanOrEqual(10n);

@@ -1,6 +1,6 @@
 /** The outbound decision of connect: each rule in its order, for v4, v6 and v4-mapped, on real sockets. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { podFlag } from '../../src/maps/index.ts';
+import { enums, podFlag } from '../../src/maps/index.ts';
 import { Datapath, familyOf, forms, type Form } from '../support/bpf-datapath.ts';
 import { codeOf, type End, type SocketProcess } from '../support/bpf-sockets.ts';
 
@@ -71,8 +71,11 @@ describe.each(forms)('connect by %s', (form) => {
     expect(await d.reasons(() => attempt(d.app, form, own(9)))).toMatchObject({ OUT_PASS_OWN: 1, IN_PASS_SELF: 1 });
   });
 
-  test("Istio's probe address passes", async () => {
+  test("Istio's probe address is captured as any, and passes while it is believed", async () => {
     d.enrol();
+    expect(await d.reasons(() => attempt(d.app, form, { address: probe, port: PORT }, { ms: 10 }))).toEqual({ OUT_DROP_NO_TUNNEL: 1 });
+    const { ISTIO_PROBES_V4, ISTIO_PROBES_V6 } = enums.istio_probes;
+    d.maps.settings.set(0, { event_mask: 0, istio_probes: form === 'v6' ? ISTIO_PROBES_V6 : ISTIO_PROBES_V4 });
     expect(await d.reasons(() => attempt(d.app, form, { address: probe, port: PORT }, { ms: 10 }))).toEqual({ OUT_PASS_PROBE: 1 });
   });
 

@@ -122,6 +122,7 @@ export class Datapath {
     maps.listeners.deleteWhere(() => true);
     maps.generation.deleteWhere(() => true);
     maps.counters.deleteWhere(() => true);
+    maps.settings.set(0, { event_mask: 0, istio_probes: 0 });
   }
 
   /** What was counted for the pod while `act` ran. */

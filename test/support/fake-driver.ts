@@ -108,6 +108,27 @@ export class FakeDriver implements RedirectDriver {
   emit(event: DatapathEvent): void {
     for (const listener of this.#listeners) listener(event);
   }
+  /** what cannot be served, by cookie; `warn` says that it changed */
+  readonly warned = new Map<bigint, string[]>();
+  readonly #warningListeners = new Set<(cookie: bigint) => void>();
+  warnings(cookie: bigint): string[] {
+    return this.warned.get(cookie) ?? [];
+  }
+  onWarnings(listener: (cookie: bigint) => void): { close(): void } {
+    this.#warningListeners.add(listener);
+    return { close: () => this.#warningListeners.delete(listener) };
+  }
+  warn(cookie: bigint, ...warnings: string[]): void {
+    this.warned.set(cookie, warnings);
+    for (const listener of this.#warningListeners) listener(cookie);
+  }
+  refreshNode(): void {
+    this.calls.push('refreshNode');
+  }
+  async recheckPods(): Promise<void> {
+    await Promise.resolve();
+    this.calls.push('recheckPods');
+  }
   eventsLost(): number {
     return 0;
   }

@@ -1,33 +1,54 @@
 /** The ebpf driver: the contract's verbs over maps, links and settings. All state is the kernel's; memory holds watches and fds. */
 import { CulvertError, describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import { countersOf, podState, REASON, totalOf, type Pod } from '../../maps/index.ts';
+import { countersOf, podFlag, podState, REASON, totalOf, type Pod } from '../../maps/index.ts';
 import { native } from '../../sys/native.ts';
 import { Netns } from '../../sys/netns.ts';
 import type { DatapathEvent, EnrolledNetns, Occupancy, PodCounters, PodTarget, RedirectDriver, Tally } from '../driver.ts';
+import { markedListeners } from './app-marks.ts';
 import { openEvents, type EventStream } from './events.ts';
 import type { Installed } from './install.ts';
 import { faultsOf } from './faults.ts';
 import { joinNetns, type Datapath } from './join.ts';
 import { capturedConnections, leaveNetns } from './leave.ts';
 import { adoptListeners, listenersOf } from './listeners.ts';
+import { Masquerading } from './masquerading.ts';
+import type { Node } from './node.ts';
 import { makeDir } from './pins.ts';
 import { nothingWritten, readWritten, type Written } from './pod-entries.ts';
 import { allEnrolled, enrolledNetns, flagBits, identityOf } from './pod-identity.ts';
 import { attachPodLink } from './pod-link.ts';
 import type { EbpfProbe } from './probe.ts';
 import { PodWatch } from './pod-watch.ts';
+import type { Settings } from './settings.ts';
 import { sweep } from './sweep.ts';
 import { occupancyOf, talliesOf } from './tallies.ts';
 
+export interface EbpfDriverParts {
+  installed: Installed;
+  probe: Pick<EbpfProbe, 'nodeCookie' | 'reasons'>;
+  /** only kubelet's connections are exempt */
+  kubeletOnly: boolean;
+  settings: Settings;
+  node: Node;
+  procRoot: string;
+  log: Logger;
+}
+
 export class EbpfDriver implements RedirectDriver {
   readonly name = 'ebpf';
-  readonly reasons: string[];
+  readonly #reasons: string[];
   readonly #installed: Installed;
   readonly #path: Datapath;
   readonly #nodeCookie: bigint;
   readonly #log: Logger;
   readonly #events: EventStream;
+  readonly #node: Node;
+  readonly #procRoot: string;
+  readonly #masquerading: Masquerading;
+  readonly #warned = new Set<(cookie: bigint) => void>();
+  /** warnings as they were when somebody was last told of them */
+  readonly #told = new Map<bigint, string>();
   /** what the maps hold of netns that nobody watches yet, after a restart */
   readonly #unwatched: Map<bigint, Written>;
   readonly #watches = new Map<bigint, PodWatch>();
@@ -35,10 +56,13 @@ export class EbpfDriver implements RedirectDriver {
   readonly #leaving = new Map<bigint, Promise<void>>();
   #closed = false;
 
-  constructor(installed: Installed, probe: Pick<EbpfProbe, 'nodeCookie' | 'reasons'>, log: Logger) {
-    this.reasons = probe.reasons;
+  /** Everything given is closed with the driver. */
+  constructor({ installed, probe, kubeletOnly, settings, node, procRoot, log }: EbpfDriverParts) {
+    this.#reasons = probe.reasons;
     this.#installed = installed;
     this.#path = { pins: installed.pins, maps: installed.maps, template: installed.template, log };
+    this.#node = node;
+    this.#procRoot = procRoot;
     this.#nodeCookie = probe.nodeCookie;
     this.#log = log;
     this.#unwatched = readWritten(installed.maps);
@@ -50,7 +74,20 @@ export class EbpfDriver implements RedirectDriver {
         'removed what earlier runs left',
       );
     }
-    this.#events = openEvents(installed.maps);
+    this.#masquerading = new Masquerading({
+      maps: installed.maps,
+      node: node.netns,
+      kubeletOnly,
+      isIstioProbe: (address) => node.isIstioProbe(address),
+      log,
+    });
+    this.#events = openEvents(installed.maps, settings, (cookie) => {
+      this.#tell(cookie);
+    });
+  }
+
+  get reasons(): string[] {
+    return [...this.#reasons, ...this.#node.faults];
   }
 
   async prepare(pod: PodTarget): Promise<EnrolledNetns> {
@@ -63,6 +100,8 @@ export class EbpfDriver implements RedirectDriver {
     } else {
       this.#repair(cookie, known, pod);
     }
+    // beside what the caller does next: the tunnel is told meanwhile
+    void this.#examine(cookie);
     return this.#state(cookie);
   }
 
@@ -74,6 +113,23 @@ export class EbpfDriver implements RedirectDriver {
   faults(pod: PodTarget, addresses: readonly string[]): string[] {
     const cookie = this.#cookieOf(pod);
     return faultsOf(this.#path, cookie, pod, this.#watches.get(cookie)?.written.own ?? this.#unwatched.get(cookie)?.own, addresses);
+  }
+
+  warnings(cookie: bigint, netnsFd: number): string[] {
+    return this.#warnings(cookie, this.#watches.get(cookie)?.netns ?? Netns.adopt(netnsFd, String(cookie)));
+  }
+
+  onWarnings(listener: (cookie: bigint) => void): { close(): void } {
+    this.#warned.add(listener);
+    return { close: () => this.#warned.delete(listener) };
+  }
+
+  refreshNode(): void {
+    this.#node.refresh();
+  }
+
+  async recheckPods(): Promise<void> {
+    for (const cookie of [...this.#watches.keys()]) await this.#examine(cookie);
   }
 
   activate(cookie: bigint): void {
@@ -99,7 +155,7 @@ export class EbpfDriver implements RedirectDriver {
   adoptListeners(cookie: bigint, pid: number): number {
     const watch = this.#watches.get(cookie);
     if (watch === undefined) throw new CulvertError('NETNS_UNKNOWN', `adopt listeners in netns ${cookie}: it is not prepared`);
-    return adoptListeners(this.#path.maps, cookie, watch.netns, pid);
+    return adoptListeners(this.#path.maps, cookie, watch.netns, pid, this.#procRoot);
   }
 
   hboneAccepted(cookie: bigint): number {
@@ -161,6 +217,8 @@ export class EbpfDriver implements RedirectDriver {
     if (this.#closed) return;
     this.#closed = true;
     this.#events.close();
+    this.#masquerading.close();
+    this.#node.close();
     for (const watch of this.#watches.values()) watch.close();
     this.#watches.clear();
     this.#installed.close();
@@ -175,6 +233,33 @@ export class EbpfDriver implements RedirectDriver {
     this.#unwatched.set(cookie, written);
     await leaveNetns(this.#path, cookie, written, netnsFd, deadlineMs);
     this.#unwatched.delete(cookie);
+    this.#masquerading.forget(cookie);
+    this.#told.delete(cookie);
+  }
+
+  /** How the node's connections arrive there, and whether the pod has warnings that nobody was told of. Never throws. */
+  async #examine(cookie: bigint): Promise<void> {
+    const watch = this.#watches.get(cookie);
+    if (watch === undefined) return;
+    await this.#masquerading.check(cookie, [...watch.written.byAddress]);
+    this.#tell(cookie);
+  }
+
+  #tell(cookie: bigint): void {
+    const watch = this.#watches.get(cookie);
+    if (this.#closed || watch === undefined) return;
+    try {
+      const text = this.#warnings(cookie, watch.netns).join('\n');
+      if (text === (this.#told.get(cookie) ?? '')) return;
+      this.#told.set(cookie, text);
+      for (const listener of this.#warned) listener(cookie);
+    } catch (error) {
+      this.#log.warn({ cookie: String(cookie), error: describe(error) }, 'warnings of a pod not read');
+    }
+  }
+
+  #warnings(cookie: bigint, netns: Netns): string[] {
+    return [...this.#masquerading.warnings(cookie), ...markedListeners(netns)];
   }
 
   /** A netns that the kernel has already: everything is checked, what is live is left as it is. */
@@ -193,7 +278,7 @@ export class EbpfDriver implements RedirectDriver {
     if (restored > 0) this.#log.warn({ cookie: String(cookie), restored }, 'put back what was missing in the netns of a pod');
     makeDir(pins.pod(cookie));
     attachPodLink(pins, cookie, pod.netnsFd, template);
-    const flags = flagBits(pod.flags);
+    const flags = flagBits(pod.flags) | (known.flags & podFlag.POD_NODE_SOURCE);
     if (known.flags !== flags) maps.pods.set(cookie, { ...known, flags });
   }
 

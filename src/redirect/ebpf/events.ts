@@ -2,11 +2,13 @@
  * The ring buffer. It is read all the time, so that what a watcher sees is what happens now; redirected and passed connections are
  * written into it only while somebody listens, each costs the kernel a write.
  */
-import { decodeEvent, EVENT_CLASS, type Maps } from '../../maps/index.ts';
+import { decodeEvent, EVENT_CLASS, REASON, reasonOf, type Maps } from '../../maps/index.ts';
 import { native } from '../../sys/native.ts';
 import type { DatapathEvent } from '../driver.ts';
+import type { Settings } from './settings.ts';
 
 const POLL_MS = 100;
+const APP_MARK = reasonOf(REASON.MISC_APP_MARK).name;
 const REFUSED = EVENT_CLASS.EVENT_REFUSED;
 const EVERYTHING = REFUSED | EVENT_CLASS.EVENT_REDIRECTED | EVENT_CLASS.EVENT_PASSED;
 
@@ -15,15 +17,15 @@ export interface EventStream {
   close(): void;
 }
 
-export function openEvents(maps: Maps): EventStream {
+/** @param onAppMark a listener with a mark of its own started in this netns; told whether anybody listens or not */
+export function openEvents(maps: Pick<Maps, 'events'>, settings: Settings, onAppMark: (cookie: bigint) => void): EventStream {
   const listeners = new Set<(event: DatapathEvent) => void>();
-  const setMask = (): void => maps.settings.set(0, { event_mask: listeners.size > 0 ? EVERYTHING : REFUSED });
+  const setMask = (): void => settings.set({ event_mask: listeners.size > 0 ? EVERYTHING : REFUSED });
   setMask(); // an agent that was killed may have left it wide
   const ring = native.bpfRingbuf(maps.events.fd, POLL_MS, (records) => {
-    if (listeners.size === 0) return;
-    for (const record of records) {
-      const event = decodeEvent(record);
+    for (const event of records.map(decodeEvent)) {
       for (const listener of listeners) listener(event);
+      if (event.name === APP_MARK) onAppMark(event.cookie);
     }
   });
   return {

@@ -1,5 +1,5 @@
 /** What is not as it should be in a netns whose pod is enrolled. Only reads: repairing is the reconciliation's. */
-import { podState, wire } from '../../maps/index.ts';
+import { podFlag, podState, wire } from '../../maps/index.ts';
 import type { NetnsOp } from '../../sys/native.ts';
 import { Netns } from '../../sys/netns.ts';
 import type { PodTarget } from '../driver.ts';
@@ -27,7 +27,8 @@ export function faultsOf(
   if (entry === undefined) return [`map pods does not have its netns ${cookie}`];
   const faults: string[] = [];
   if (entry.state !== podState.POD_ACTIVE) faults.push(`map pods has it in state ${entry.state}, not active`);
-  if (entry.flags !== flagBits(pod.flags)) faults.push(`map pods has flags ${entry.flags} of it, they should be ${flagBits(pod.flags)}`);
+  const flags = entry.flags & ~podFlag.POD_NODE_SOURCE; // the driver's own
+  if (flags !== flagBits(pod.flags)) faults.push(`map pods has flags ${flags} of it, they should be ${flagBits(pod.flags)}`);
   const identity = maps.identity.get(cookie);
   if (identity?.uid !== pod.uid)
     faults.push(`map identity names ${identity === undefined ? 'nobody' : `uid ${identity.uid}`} for its netns`);

@@ -25,6 +25,8 @@ export interface InstallOptions {
   version: string;
   maxPods: number;
   constants: Constants;
+  /** the maps are there, the programs are not attached yet: what they must find from their first run on */
+  fill: (maps: Maps) => void;
 }
 
 export interface Installed {
@@ -64,6 +66,7 @@ export function install(o: InstallOptions): Installed {
       );
     else pinNewMaps(object, pins, scratch);
 
+    o.fill(maps);
     const hash = fingerprint(o.constants);
     const sameConstants = constantsAreLive(pins, hash);
     if (!sameConstants) forgetConstants(pins);

@@ -28,14 +28,15 @@ function slotsOf(maps: Maps, cookie: bigint, port: number): bigint[] {
 /**
  * Takes living listeners of the tunnel, process `pid`, into the map. Those registered already keep their place, so that the newest
  * tunnel stays the newest; doing it twice is doing it once.
+ * @param procRoot a procfs of the pid namespace that `pid` is of
  * @returns how many were taken
  * @throws the system's error when the process cannot be looked into (EPERM without ptrace access, ESRCH)
  */
-export function adoptListeners(maps: Maps, cookie: bigint, netns: Netns, pid: number): number {
+export function adoptListeners(maps: Maps, cookie: bigint, netns: Netns, pid: number, procRoot: string): number {
   const unknown = new Map(unregistered(maps, cookie, netns).map((s) => [s.inode, s]));
   if (unknown.size === 0) return 0;
   let taken = 0;
-  for (const { fd: theirs, inode } of socketFds(pid)) {
+  for (const { fd: theirs, inode } of socketFds(pid, procRoot)) {
     const socket = unknown.get(inode);
     if (socket === undefined) continue;
     const fd = native.pidfdGetFd(pid, theirs);

@@ -18,5 +18,9 @@ export function mapSizes(maxPods: number): Record<string, number> {
     generation: 4 * maxPods + SLACK,
     counters: 64 * maxPods + SLACK,
     tunnels: 256,
+    kubelets: 64,
+    trials: 16 * maxPods + SLACK,
+    // a pod's connections come from one address of the node per family, unless somebody masquerades by chance
+    node_sources: 4 * maxPods + SLACK,
   };
 }

@@ -67,6 +67,7 @@ export function removeEntries(maps: Maps, cookie: bigint, written: Written): voi
   for (const addr of written.own) maps.own.delete({ cookie, addr });
   written.own.clear();
   maps.pods.delete(cookie);
+  maps.nodeSources.deleteWhere((key) => key.cookie === cookie);
   removeListeners(maps, cookie);
   deleteCounters(maps, cookie);
   maps.identity.delete(cookie);

@@ -33,6 +33,8 @@ export interface ProbeOptions {
   cgroupRoot: string;
   /** path of the node's netns */
   nodeNetns: string;
+  /** whose connections to pods are probes; default "node": every process's of the node's netns */
+  probeExemption?: 'node' | 'kubelet';
 }
 
 const CGROUP2_MAGIC = 0x63677270n;
@@ -43,6 +45,7 @@ const Helper = {
   sockHashUpdate: 70,
   skStorageGet: 107,
   netnsCookie: 122,
+  ancestorCgroupId: 123,
   skAssign: 124,
   ringbufReserve: 131,
   setRetval: 187,
@@ -99,6 +102,11 @@ export function probeEbpf(o: ProbeOptions): EbpfProbe {
     'listeners are taken from the tunnel by fd, and probes are not exempt (netns cookie in sock_ops, kernel 5.15)',
     () => sockOpsHelper(Helper.netnsCookie),
   );
+  if (o.probeExemption === 'kubelet') {
+    check('kubelet', true, "kubelet's connections cannot be told by its cgroup (ancestor cgroup id in connect hooks, kernel 5.7)", () =>
+      addrHelper(CGROUP_PROGRAMS.connect4, Helper.ancestorCgroupId),
+    );
+  }
 
   return {
     usable: checks.every((c) => c.ok || !c.required),
@@ -110,7 +118,7 @@ export function probeEbpf(o: ProbeOptions): EbpfProbe {
 }
 
 /** What is compiled into the programs (bpf/lib/config.h). */
-export function constantsOf(probe: EbpfProbe, instance: bigint): Constants {
+export function constantsOf(probe: EbpfProbe, instance: bigint, kubeletOnly: boolean): Constants {
   return {
     instance,
     node_netns: probe.nodeCookie,
@@ -118,6 +126,7 @@ export function constantsOf(probe: EbpfProbe, instance: bigint): Constants {
     have_retval: Number(probe.features.retval),
     have_bind_setsockopt: Number(probe.features.bindSetsockopt),
     have_sockops_cookie: Number(probe.features.sockopsCookie),
+    kubelet_only: Number(kubeletOnly),
   };
 }
 

@@ -48,7 +48,8 @@ export function sweep(path: Datapath, written: Map<bigint, Written>): SweepRepor
     remove(cookie);
   }
   const owned = (cookie: bigint): boolean => enrolled.has(cookie) || pinned.has(cookie);
-  const strays = [...written.keys(), ...maps.identity.keys(), ...maps.counters.keys().map((k) => k.cookie)].filter((c) => !owned(c));
+  const keyed = [...maps.counters.keys(), ...maps.nodeSources.keys()].map(({ cookie }) => cookie);
+  const strays = [...written.keys(), ...maps.identity.keys(), ...keyed].filter((c) => !owned(c));
   for (const cookie of new Set(strays)) {
     remove(cookie);
     report.orphans.push(cookie);

@@ -24,5 +24,15 @@ export function occupancyOf(maps: Maps, sizes: Record<string, number>): Occupanc
 
 /** A full one of these refuses pods, listeners or counts. */
 function limited(maps: Maps): Pick<TypedMap<TypedMapName>, 'name' | 'fd'>[] {
-  return [maps.pods, maps.identity, maps.own, maps.podByAddr, maps.listeners, maps.generation, maps.counters, maps.tunnels];
+  return [
+    maps.pods,
+    maps.identity,
+    maps.own,
+    maps.podByAddr,
+    maps.listeners,
+    maps.generation,
+    maps.counters,
+    maps.tunnels,
+    maps.nodeSources,
+  ];
 }

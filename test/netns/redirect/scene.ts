@@ -91,6 +91,10 @@ export class Scene {
     return withFd(pod.netns, (fd) => this.driver.remove(cookie, fd, deadlineMs));
   }
 
+  warnings(pod: TestPod, cookie: bigint): Promise<string[]> {
+    return withFd(pod.netns, (fd) => this.driver.warnings(cookie, fd));
+  }
+
   maps(): Maps {
     return openPinnedMaps(`${this.pinDir}/maps`);
   }

@@ -1,0 +1,30 @@
+/**
+ * Listeners of an app that have a mark of their own. It wins over tcp_fwmark_accept, so the app's answers to a connection that came
+ * through the tunnel would leave by eth0: such a port gets no inbound. LISTEN_CB sees one that starts while the pod is enrolled;
+ * here all are found, also those that were there before, and those whose mark was set later.
+ */
+import { wire } from '../../maps/index.ts';
+import type { DiagSocket } from '../../sys/native.ts';
+import type { Netns } from '../../sys/netns.ts';
+import { TUNNEL_PORTS } from './pod-entries.ts';
+
+/** One sentence per port and mark. @throws CulvertError SYSTEM when the netns cannot be read */
+export function markedListeners(netns: Netns): string[] {
+  const listeners = netns.run({ op: 'sockets', mark: 0, mask: 0, listening: true });
+  return [...new Set(listeners.filter(isUnreachable).map(sentence))].toSorted();
+}
+
+/** As on_listen of bpf/lib/listeners.h tells them. */
+function isUnreachable({ mark, sport }: DiagSocket): boolean {
+  const ports: readonly number[] = TUNNEL_PORTS;
+  const low = mark & wire.MARK_MASK;
+  const tunnels = ports.includes(sport) && low === wire.MARK_TUNNEL;
+  return mark !== 0 && low !== wire.MARK_LOCAL && !tunnels;
+}
+
+function sentence({ sport, mark }: DiagSocket): string {
+  return (
+    `listener on port ${sport} has mark 0x${mark.toString(16)}: connections that come through the tunnel cannot reach it; ` +
+    'take the mark (SO_MARK) off that listener, or leave the pod out of the mesh with label istio.io/dataplane-mode=none'
+  );
+}
