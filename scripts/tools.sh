@@ -66,7 +66,7 @@ compile() {
     (cd "test/cluster/$1" && nice go build -trimpath -buildvcs=false -ldflags "$flags" -o "../../../$2" "$package" 2>"$work/log") || { tail -30 "$work/log" >&2; exit 1; }
 }
 
-# unpack OUTPUT PACKAGE FILE...: those files of the distribution's package, in a directory.
+# unpack OUTPUT PACKAGE FILE...: those files of the distribution's package, in a directory. Packages of later releases have /bin in /usr.
 unpack() {
     local output=$1 package=$2 work=${TOOLS_WORK:?}/$2
     shift 2
@@ -77,7 +77,10 @@ unpack() {
         apt-get download -q "$package" || { apt-get update -q && apt-get download -q "$package"; }
         dpkg-deb -x ./*.deb .
     ) >"$work.log" 2>&1 || { tail -30 "$work.log" >&2; exit 1; }
-    for file; do mv "$work/$file" "$output"; done
+    for file; do
+        [ -e "$work/$file" ] || file=usr/$file
+        mv "$work/$file" "$output"
+    done
 }
 
 go_tool() { # TOOL OUTPUT WHAT

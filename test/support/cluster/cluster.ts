@@ -16,6 +16,7 @@ import { removeCgroup } from './cgroups.ts';
 import { ControlPlane } from './control-plane.ts';
 import { corednsObjects } from './coredns.ts';
 import { buildPause, busyboxImage, corednsImage, pauseImage } from './images.ts';
+import { filterBridges } from './network.ts';
 import { ClusterNode } from './node.ts';
 import { clusterName, deviceName, sweep } from './sweep.ts';
 
@@ -71,6 +72,7 @@ export class Cluster {
 
   static async start(options: ClusterOptions): Promise<Cluster> {
     await sweep();
+    filterBridges();
     const { nodes: count = 1, dualStack = false, proxyMode = 'iptables', containerd = '2', coredns = false } = options;
     const { cniVersion = containerd === '2' ? '1.1.0' : '1.0.0', apiServerFlags = [] } = options;
     const name = clusterName();

@@ -6,7 +6,7 @@
  *   pods    10.244.n.0/24, fd00:244:0:n::/64 of node n
  *   services 10.96.0.0/16, fd00:96::/112     the API server .1, DNS .10
  */
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
@@ -39,6 +39,14 @@ export interface Link {
   /** of the control plane's end */
   address: string;
   close(): Promise<void>;
+}
+
+/**
+ * Without it a pod's answer to a neighbour on the same bridge goes past the address translation of services. A module that is loaded
+ * stays; where it is built in, or modules are not ours to load, this does nothing.
+ */
+export function filterBridges(): void {
+  if (!existsSync('/proc/sys/net/bridge')) spawnSync('modprobe', ['--quiet', 'br_netfilter']);
 }
 
 /** The fabric's bridge, and the link to this machine. @param device name of this machine's end */
