@@ -57,6 +57,8 @@ export class Reflector<T> {
   /** Apart, so that a server that lists but refuses every watch is not asked for list after list. */
   readonly #lists: Backoff;
   readonly #watches: Backoff;
+  /** Of versions that were forgotten, which is an answer: what came before, an outage, must not put the list off. */
+  readonly #forgotten: Backoff;
   /** key → version of every object that exists */
   readonly #versions = new Map<string, string>();
   /** where the next watch resumes; undefined: a list is needed */
@@ -71,6 +73,7 @@ export class Reflector<T> {
     this.#events = events;
     this.#lists = new Backoff(options.maxPauseMs);
     this.#watches = new Backoff(options.maxPauseMs);
+    this.#forgotten = new Backoff(options.maxPauseMs);
   }
 
   start(): void {
@@ -98,7 +101,7 @@ export class Reflector<T> {
         else if (!(await this.#watch(this.#resume))) await backoff.wait(this.#closed.signal);
       } catch (error) {
         if (!this.#isClosed()) this.#failed(error);
-        await backoff.wait(this.#closed.signal, retryAfterMs(error));
+        await (isKubernetes(error, 410) ? this.#forgotten : backoff).wait(this.#closed.signal, retryAfterMs(error));
       }
     }
   }
@@ -159,12 +162,17 @@ export class Reflector<T> {
       this.#deliver();
     }
     const stood = opened !== undefined && performance.now() - opened >= STOOD_MS;
-    if (stood) this.#watches.reset();
+    if (stood) this.#answered();
     return stood;
   }
 
-  #event({ type, object }: WatchEvent): void {
+  #answered(): void {
     this.#watches.reset();
+    this.#forgotten.reset();
+  }
+
+  #event({ type, object }: WatchEvent): void {
+    this.#answered();
     const { resourceVersion } = object.metadata;
     if (typeof resourceVersion === 'string' && resourceVersion !== '') this.#resume = resourceVersion;
     if (type === 'BOOKMARK') return;

@@ -99,6 +99,22 @@ describe('reflector', () => {
     expect([errors, synced]).toEqual([[], 1]);
   });
 
+  it('lists again at once when its version was forgotten in an outage, however long the pauses had become', async () => {
+    collection.put('a', { value: 1 });
+    reflect();
+    await synchronised();
+    const lists = collection.count('list');
+    collection.refuse('watch', 503, 4);
+    collection.refuse('watch', 410);
+    collection.put('b', { value: 2 });
+    const watches = collection.count('watch');
+    collection.end('break');
+    await until(() => expect(collection.count('watch')).toBe(watches + 5));
+    // after the fifth failure, the first of which is the end, the pause is 1.6 s at least
+    await vi.waitFor(() => expect(collection.count('list')).toBe(lists + 1), { timeout: 1400, interval: 5 });
+    await until(() => expect(state()).toEqual({ 'shop/a': 1, 'shop/b': 2 }));
+  });
+
   it('reports an outage once, goes on trying, and is in step after it', async () => {
     collection.refuse('list', 503, 3);
     reflect();
