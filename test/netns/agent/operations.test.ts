@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Check } from '../../../src/agent/checks/check.ts';
 import { type Endpoint, settingsOf, type TestPod, tree } from '../../support/netns.ts';
 import { kindnet } from '../../support/install.ts';
 import { get, serve } from './http.ts';
@@ -13,8 +14,13 @@ const DAEMON_SET = '/apis/apps/v1/namespaces/culvert-system/daemonsets/culvert-n
 describe('agent in operation', () => {
   let scene: AgentScene;
   let api: { port: number; server: Server };
-  /** what the API server says of the DaemonSet: an object, or the HTTP status of a refusal */
-  let daemonSet: object | number = { metadata: { name: 'culvert-node' }, spec: { template: { spec: {} } } };
+  /** what the API server says of the DaemonSet: an object, the HTTP status of a refusal, or nothing at all */
+  let daemonSet: object | number | 'none' = { metadata: { name: 'culvert-node' }, spec: { template: { spec: {} } } };
+  const answers = (): Record<string, typeof daemonSet> => ({
+    [DAEMON_SET]: daemonSet,
+    '/api/v1/nodes/n1': { metadata: { name: 'n1' } },
+    '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews': { metadata: {}, status: { allowed: true } },
+  });
   let asked: string[] = [];
   let a: TestPod;
   let b: TestPod;
@@ -57,7 +63,8 @@ describe('agent in operation', () => {
     await scene.node.ip('link set lo up');
     api = await serve(scene.node.nodeNetns, (request, response) => {
       asked.push(request.url ?? '');
-      const answer = request.url === DAEMON_SET ? daemonSet : request.url === '/api/v1/nodes/n1' ? { metadata: { name: 'n1' } } : 404;
+      const answer = answers()[(request.url ?? '').split('?')[0] ?? ''] ?? 404;
+      if (answer === 'none') return;
       if (typeof answer === 'number') response.writeHead(answer).end(JSON.stringify({ kind: 'Status', code: answer }));
       else response.end(JSON.stringify(answer));
     });
@@ -141,6 +148,35 @@ describe('agent in operation', () => {
     expect(value('culvert_map_max_entries{map="pods"}')).toBe(114);
     expect(value('culvert_source_synced')).toBe(1);
     expect(text).not.toContain('culvert_pod_connections_total');
+  });
+
+  it('is examined by the doctor', async () => {
+    const examined = async (): Promise<Check[]> => (await scene.ask<{ checks: Check[] }>({ op: 'doctor' })).checks;
+    const checks = await examined();
+    expect(checks.filter(({ ok }) => !ok)).toEqual([]);
+    const names = ['capabilities', 'procfs', 'node network', 'cgroup v2', 'bpffs', 'sysctls', 'kernel', 'hooks', 'sockets', 'CNI chain', 'API server', 'driver', 'source', 'tunnel', 'pods']; // prettier-ignore
+    expect(checks.map(({ name }) => name)).toEqual(expect.arrayContaining(names));
+    rmSync(path('bin'), { recursive: true });
+    writeFileSync(path('bin'), ''); // nothing can be installed there
+    expect((await examined()).find(({ name }) => name === 'CNI chain')).toMatchObject({ ok: false, detail: expect.stringContaining('culvert-cni is missing') as string }); // prettier-ignore
+    await becomes(/^503 not ready: the CNI plugin is not installed: /);
+    rmSync(path('bin'));
+    await becomes('200 ready');
+  });
+
+  it('ends at once when it is told a second time, and leaves everything as it is', async () => {
+    daemonSet = 'none';
+    asked = [];
+    const ended = new Promise((resolve) => agent.once('exit', (_, signal) => resolve(signal)));
+    agent.kill('SIGTERM');
+    await until(() => asked.includes(DAEMON_SET), 4000, () => scene.log); // prettier-ignore
+    agent.kill('SIGTERM');
+    expect(await ended).toBe('SIGTERM');
+    expect(await connection()).toBe('tunnel:15001');
+    expect(conflist()).toContain('culvert-cni');
+    daemonSet = { metadata: { name: 'culvert-node' }, spec: { template: { spec: {} } } };
+    agent = await start();
+    await becomes('200 ready');
   });
 
   it('ends for an upgrade and leaves everything as it is', async () => {
