@@ -78,7 +78,11 @@ function connect(): void {
           error = String(caught);
         }
         for (const fd of fds) closeSync(fd);
-        socket.send(encodeAck(error));
+        try {
+          socket.send(encodeAck(error));
+        } catch {
+          // the agent has gone meanwhile: onClose follows
+        }
       },
       onClose: () => {
         setTimeout(connect, 50);
