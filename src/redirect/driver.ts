@@ -119,10 +119,10 @@ export interface RedirectDriver {
   captured(netnsFd: number): number;
   listeners(cookie: bigint): { port: number; alive: boolean }[];
   counters(cookie: bigint): PodCounters;
-  /** For metrics: of one netns, or of all in one reading. */
-  tallies(cookie?: bigint): Tally[];
-  /** How full the maps are whose being full refuses something. */
-  occupancy(): Occupancy[];
+  /** Of one netns. */
+  tallies(cookie: bigint): Tally[];
+  /** For metrics, each map read once: what was counted, and how full the maps are whose being full refuses something. */
+  readAll(): { tallies: Tally[]; maps: Occupancy[] };
   /** The tunnel's proof of identity: its cgroup v2 id, written before the first ZDS add, kept while it drains. */
   trustTunnel(cgroupId: bigint): void;
   distrustTunnel(cgroupId: bigint): void;

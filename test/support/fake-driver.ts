@@ -84,11 +84,11 @@ export class FakeDriver implements RedirectDriver {
   }
   /** what the counters say */
   counted: Tally[] = [];
-  tallies(cookie?: bigint): Tally[] {
-    return this.counted.filter((tally) => cookie === undefined || tally.cookie === cookie);
+  tallies(cookie: bigint): Tally[] {
+    return this.counted.filter((tally) => tally.cookie === cookie);
   }
-  occupancy(): Occupancy[] {
-    return [{ map: 'pods', entries: this.kernel.size, maxEntries: 564 }];
+  readAll(): { tallies: Tally[]; maps: Occupancy[] } {
+    return { tallies: this.counted, maps: [{ map: 'pods', entries: this.kernel.size, maxEntries: 564 }] };
   }
   trustTunnel(cgroupId: bigint): void {
     this.calls.push(`trust ${cgroupId}`);

@@ -7,7 +7,7 @@ import type { Known } from '../answers.ts';
 import { Totals } from './totals.ts';
 
 export interface Observed extends Pick<Known, 'reconciler' | 'zds' | 'source'> {
-  driver: Pick<RedirectDriver, 'tallies' | 'occupancy'>;
+  driver: Pick<RedirectDriver, 'tallies' | 'readAll'>;
   installation: Pick<Installation, 'installs' | 'ready'> | undefined;
   /** one time series per pod and reason */
   perPod: boolean;
@@ -35,7 +35,7 @@ export class Gauges {
   constructor(registry: Registry, observed: Observed) {
     this.#registry = registry;
     this.#o = observed;
-    this.#totals = new Totals(observed.driver.tallies());
+    this.#totals = new Totals(observed.driver.readAll().tallies);
     const registers = [registry];
     this.#connected = new Gauge({ name: 'ztunnel_connected', help: 'Tunnels connected to ZDS.', registers });
     this.#pods = new Gauge({ name: 'culvert_pods', help: "This node's pods, by state.", labelNames: ['state'], registers });
@@ -94,7 +94,7 @@ export class Gauges {
   }
 
   #datapath(): void {
-    const tallies = this.#o.driver.tallies();
+    const { tallies, maps } = this.#o.driver.readAll();
     this.#totals.read(tallies);
     this.#connections.reset();
     this.#notices.reset();
@@ -105,7 +105,7 @@ export class Gauges {
       else this.#notices.inc({ reason }, count);
     }
     this.#pod(tallies);
-    for (const { map, entries, maxEntries } of this.#o.driver.occupancy()) {
+    for (const { map, entries, maxEntries } of maps) {
       this.#entries.set({ map }, entries);
       this.#room.set({ map }, maxEntries);
     }

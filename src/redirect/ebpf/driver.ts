@@ -22,7 +22,7 @@ import type { EbpfProbe } from './probe.ts';
 import { PodWatch } from './pod-watch.ts';
 import type { Settings } from './settings.ts';
 import { sweep } from './sweep.ts';
-import { occupancyOf, talliesOf } from './tallies.ts';
+import { readAll, talliesOf } from './tallies.ts';
 
 export interface EbpfDriverParts {
   installed: Installed;
@@ -175,12 +175,12 @@ export class EbpfDriver implements RedirectDriver {
     return countersOf(this.#path.maps, cookie);
   }
 
-  tallies(cookie?: bigint): Tally[] {
+  tallies(cookie: bigint): Tally[] {
     return talliesOf(this.#path.maps, cookie);
   }
 
-  occupancy(): Occupancy[] {
-    return occupancyOf(this.#path.maps, this.#installed.sizes);
+  readAll(): { tallies: Tally[]; maps: Occupancy[] } {
+    return readAll(this.#path.maps, this.#installed.sizes);
   }
 
   trustTunnel(cgroupId: bigint): void {
