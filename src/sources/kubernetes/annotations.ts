@@ -43,7 +43,7 @@ interface Lane {
   wanted: Map<string, string | undefined>;
   last: Promise<void>;
   writes: number;
-  /** version that our last write made, which the watch has not brought yet; 'unknown': it may have been done or not */
+  /** version that our last write made, which the watch has not brought yet; 'unknown': the last one failed, and may have been done */
   unseen: string | undefined;
   setBack: number;
   timer: NodeJS.Timeout | undefined;
@@ -108,9 +108,8 @@ export class PodAnnotations {
         lane.unseen = written.metadata.resourceVersion;
       } catch (error) {
         this.#rate.pause(retryAfterMs(error));
-        const gone = isGone(error);
-        lane.unseen = gone ? undefined : 'unknown';
-        if (!gone || value !== undefined) throw error;
+        lane.unseen = 'unknown'; // of a pod that is gone, too: the watch may still have it
+        if (!isGone(error) || value !== undefined) throw error;
       }
     });
   }

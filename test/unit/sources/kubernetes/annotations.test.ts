@@ -146,7 +146,10 @@ describe('annotations of pods', () => {
     await expect(world.annotate('a', 'enabled', 'u-old')).rejects.toMatchObject({ status: 422, retryable: false });
     await world.annotate('a', undefined, 'u-old');
     expect(world.value('a')).toBeUndefined();
-    world.cluster.remove('pods', 'shop/a');
+    await world.annotate('a', 'enabled');
+    await world.caughtUp();
+    world.cluster.remove('pods', 'shop/a'); // the watch still has it, enabled
+    await expect(world.annotate('a', 'pending')).rejects.toMatchObject({ status: 404 });
     await expect(world.annotate('a', 'enabled')).rejects.toMatchObject({ status: 404 });
     await world.annotate('a', undefined);
     world.close();
