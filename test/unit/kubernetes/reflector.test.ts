@@ -3,7 +3,7 @@ import { createLogger } from '../../../src/base/log.ts';
 import { Reflector, type Change } from '../../../src/kubernetes/reflector.ts';
 import { ScriptedCollection, servePlain, type PlainServer } from '../../support/kubernetes/scripted.ts';
 
-const until = (check: () => void): Promise<void> => vi.waitFor(check, { timeout: 5_000, interval: 5 });
+const until = (check: () => void): Promise<void> => vi.waitFor(check, { timeout: 9_000, interval: 5 });
 
 let collection: ScriptedCollection;
 let server: PlainServer;
