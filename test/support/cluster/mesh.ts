@@ -2,6 +2,7 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { PodStatus } from '../../../src/agent/api.ts';
 import { CHART, helm, type Values } from '../helm.ts';
 import type { Cluster } from './cluster.ts';
 import { imageOf } from './image.ts';
@@ -11,6 +12,22 @@ const ROOTFS = join(import.meta.dirname, '../../../deploy/rootfs.sh');
 
 export const MESH_NAMESPACE = 'culvert-system';
 export const MESH_IMAGE = 'culvert.test/culvert:1';
+
+/** A line of a tunnel's access log, with ztunnel's names. */
+export interface Access {
+  /** RFC 3339 */
+  time: string;
+  direction: 'inbound' | 'outbound';
+  'src.workload'?: string;
+  /** proven by mTLS */
+  'src.identity'?: string;
+  'dst.workload'?: string;
+  /** the next hop */
+  'dst.addr': string;
+  /** the target inside HBONE */
+  'dst.hbone_addr'?: string;
+  error?: string;
+}
 
 export class Mesh {
   readonly #cluster: Cluster;
@@ -74,6 +91,18 @@ export class Mesh {
 
   logs(pod: string): Promise<string> {
     return this.#cluster.kubectl('-n', MESH_NAMESPACE, 'logs', pod, '--tail=-1');
+  }
+
+  /** What a node's tunnel has written of connections that have ended. */
+  async accesses(node: string): Promise<Access[]> {
+    const lines = (await this.logs(await this.podOn(node, 'ztunnel'))).split('\n');
+    return lines.filter((line) => line.includes('"scope":"access"')).map((line) => JSON.parse(line) as Access);
+  }
+
+  /** @param pod "namespace/name", of that node */
+  async pod(node: string, pod: string): Promise<PodStatus> {
+    const [status] = (await this.culvert(node, 'pods', pod)) as PodStatus[];
+    return status!;
   }
 
   async #helm(verb: 'install' | 'upgrade', values: Values): Promise<void> {
