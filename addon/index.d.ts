@@ -86,6 +86,8 @@ export function bpfRingbuf(mapFd: number, pollMs: number, onRecords: (records: U
 export function netnsCookie(netnsFd: number): bigint;
 export type NetnsOp =
   | { op: 'addresses' }
+  /** a device that is up stays so */
+  | { op: 'link-up'; device: string }
   | { op: 'rule'; add: boolean; family: 4 | 6; pref: number; mark: number; mask: number; action: 'lookup' | 'prohibit'; table: number }
   | { op: 'route'; add: boolean; family: 4 | 6; table: number; device: string; src?: string }
   | { op: 'rules'; family: 4 | 6 }

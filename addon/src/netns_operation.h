@@ -28,6 +28,7 @@ using Render = std::function<Napi::Value(Napi::Env)>;
 using Operation = std::function<Render(NetnsSession&)>;
 
 Operation addressesOperation();
+Operation linkUpOperation(const Napi::Object& op);
 Operation ruleOperation(const Napi::Object& op);
 Operation rulesOperation(const Napi::Object& op);
 Operation routeOperation(const Napi::Object& op);

@@ -18,6 +18,7 @@ namespace {
 Operation parse(const Napi::Object& op) {
   const std::string name = text(op.Get("op"));
   if (name == "addresses") return addressesOperation();
+  if (name == "link-up") return linkUpOperation(op);
   if (name == "rule") return ruleOperation(op);
   if (name == "rules") return rulesOperation(op);
   if (name == "route") return routeOperation(op);

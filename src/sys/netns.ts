@@ -9,6 +9,7 @@ const NSFS_MAGIC = 0x6e736673n;
 /** What each operation of `run` gives. */
 export interface NetnsValues {
   addresses: Address[];
+  'link-up': undefined;
   rule: undefined;
   route: undefined;
   rules: Rule[];

@@ -1,6 +1,6 @@
 /**
  * What an enrolled netns is told, beside its programs: two policy rules and a local route per family, three sysctls. No device is
- * touched. The rules come first and go last: a packet with our mark that finds no route meets `prohibit`, it never leaves in the clear.
+ * touched, but for lo, which is brought up. The rules come first and go last: a packet with our mark that finds no route meets `prohibit`, it never leaves in the clear.
  * That holds for IPv6 also while no device has an IPv6 address: the rules are there wherever the kernel speaks IPv6.
  */
 import { CulvertError } from '../../base/errors.ts';
@@ -85,6 +85,16 @@ export function missingSettings(view: NetnsView): NetnsOp[] {
   }
   for (const path of SYSCTLS) if (view.sysctls.get(path) === '0') ops.push({ op: 'sysctl', path, value: '1' });
   return ops;
+}
+
+/**
+ * Sets what is missing. A route over lo needs lo to be up: runtimes attach the loopback network beside the others, so a pod may come
+ * before it. They are about to do the same, so it stays up.
+ * @throws CulvertError SYSTEM
+ */
+export function putSettings(netns: Netns, missing: NetnsOp[]): void {
+  const early: NetnsOp[] = missing.some(({ op }) => op === 'route') ? [{ op: 'link-up', device: 'lo' }] : [];
+  if (missing.length > 0) netns.runAll([...early, ...missing]);
 }
 
 /**

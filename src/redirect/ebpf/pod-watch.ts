@@ -10,7 +10,7 @@ import type { Logger } from '../../base/log.ts';
 import type { Maps } from '../../maps/index.ts';
 import { native } from '../../sys/native.ts';
 import { Netns } from '../../sys/netns.ts';
-import { inspectNetns, missingSettings, type NetnsView } from './netns-settings.ts';
+import { inspectNetns, missingSettings, putSettings, type NetnsView } from './netns-settings.ts';
 import { writeAddresses, type Written } from './pod-entries.ts';
 
 export class PodWatch {
@@ -50,7 +50,7 @@ export class PodWatch {
   sync(view: NetnsView = inspectNetns(this.netns)): number {
     writeAddresses(this.#maps, this.cookie, this.written, view.addresses);
     const missing = missingSettings(view);
-    if (missing.length > 0) this.netns.runAll(missing);
+    putSettings(this.netns, missing);
     const addresses = [...this.written.own].join();
     const sameAddresses = addresses === this.#addresses;
     this.#addresses = addresses;

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { native } from '../../../src/sys/native.ts';
@@ -78,6 +79,21 @@ describe('joining', () => {
     expect((await app.call('connect', { host: '10.77.200.1', port: 81 })).ok).toBe(true);
     await scene.remove(pod, cookie);
     expect(settingsOf(pod.netnsName)).not.toContain('0x111');
+  });
+
+  test('a pod whose lo is still down: it is brought up, and stays up', async () => {
+    const pod = await newPod('early');
+    execFileSync('ip', ['-n', pod.netnsName, 'link', 'set', 'lo', 'down']);
+    const isUp = (): boolean =>
+      execFileSync('ip', ['-n', pod.netnsName, 'link', 'show', 'dev', 'lo'], { encoding: 'utf8' }).includes('LOOPBACK,UP');
+    expect(isUp()).toBe(false);
+    const cookie = await scene.enrol(pod, tunnel);
+    expect(isUp()).toBe(true);
+    const app = await scene.app(pod);
+    for (const host of ['10.77.200.1', 'fd77::c8:1'])
+      expect((await app.call('connect', { host, port: 81 })).greeting?.by).toBe('tunnel-early:15001');
+    await scene.remove(pod, cookie);
+    expect(isUp()).toBe(true);
   });
 
   test('the node’s own netns and another pod’s netns are refused', async () => {
