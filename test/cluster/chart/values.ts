@@ -36,8 +36,6 @@ export const installations: Record<string, { values: Values; namespace?: string 
           },
         ],
       },
-      probeExemption: 'kubelet',
-      kubeletCgroup: '/system.slice/kubelet.service',
       maxPods: 250,
       cgroupRoot: '/host/sys/fs/cgroup/unified',
       metricsPort: 25014,
