@@ -25,14 +25,12 @@ static __always_inline bool is_kubelet_task(void)
 }
 
 /*
- * connect(2) of TCP in a netns that is not enrolled. (An MPTCP socket is another one by the time of the callback: not exempt.)
- * @t: dst and cookie given
+ * connect(2) of TCP in a netns that is not enrolled. Wherever to: a task may be preempted between here and the callback for longer than
+ * a pod takes to join, and its connection must be exempt then. (An MPTCP socket is another one by the time of the callback: it is not.)
  */
-static __always_inline void tag_kubelet(struct bpf_sock *sk, const struct tuple *t)
+static __always_inline void tag_kubelet(struct bpf_sock *sk, __u64 cookie)
 {
-	if (!kubelet_only || t->cookie != node_netns || !bpf_map_lookup_elem(&pod_by_addr, &t->dst))
-		return;
-	if (is_kubelet_task())
+	if (kubelet_only && cookie == node_netns && is_kubelet_task())
 		bpf_sk_storage_get(&host_sock, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 }
 

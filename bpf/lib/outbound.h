@@ -89,7 +89,7 @@ static __always_inline __u32 decide_outbound(struct bpf_sock_addr *ctx, struct t
 	pod = bpf_map_lookup_elem(&pods, &t->cookie);
 	if (!pod) {
 		if (tcp)
-			tag_kubelet(sk, t);
+			tag_kubelet(sk, t->cookie);
 		return REASON_NONE;
 	}
 

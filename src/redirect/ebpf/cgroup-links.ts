@@ -20,6 +20,11 @@ export interface LinkOptions {
   cgroupRoot: string;
   /** the live programs were loaded with the same constants */
   sameConstants: boolean;
+  /**
+   * The connect hooks tag kubelet's sockets, and the callback asks for the tag. While links are changed one by one, who asks must never
+   * run beside who does not tag: the callback is changed last when asking begins, and first when it ends.
+   */
+  asksForTag: boolean;
   /** directory for pins on their way */
   scratch: string;
 }
@@ -30,7 +35,8 @@ export function ensureCgroupLinks(o: LinkOptions): LinkReport {
   const cgroup = openCgroup(o.cgroupRoot);
   const cgroupId = native.cgroupId(o.cgroupRoot);
   try {
-    for (const name of cgroupPrograms) {
+    const others = cgroupPrograms.filter((name) => name !== 'sock_ops');
+    for (const name of o.asksForTag ? [...others, 'sock_ops' as const] : ['sock_ops' as const, ...others]) {
       const program = programOf(o.object, name);
       const path = `${o.pins.links}/${name}`;
       const link = openPin(path);

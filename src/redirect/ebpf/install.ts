@@ -72,7 +72,14 @@ export function install(o: InstallOptions): Installed {
     if (!sameConstants) forgetConstants(pins);
     for (const dir of [pins.links, pins.progs, pins.pods]) makeDir(dir);
     if (first) undo.push(() => dropCgroupLinks(pins, list(pins.links)));
-    const report = ensureCgroupLinks({ pins, object, cgroupRoot: o.cgroupRoot, sameConstants, scratch });
+    const report = ensureCgroupLinks({
+      pins,
+      object,
+      cgroupRoot: o.cgroupRoot,
+      sameConstants,
+      asksForTag: o.constants['kubelet_only'] === 1,
+      scratch,
+    });
     const template = native.bpfInstructions(object, LOOKUP_PROGRAM);
     const podLinksUpdated = refreshTemplate(pins, object, template, sameConstants, scratch);
     if (!sameConstants) rememberConstants(pins, hash);

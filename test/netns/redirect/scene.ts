@@ -5,6 +5,7 @@ import { openPinnedMaps, type Maps } from '../../../src/maps/index.ts';
 import { createEbpfDriver, type EbpfDriver, type EbpfOptions } from '../../../src/redirect/ebpf/index.ts';
 import type { EnrolledNetns, PodFlags, PodTarget } from '../../../src/redirect/driver.ts';
 import { bpfObject, native } from '../../../src/sys/native.ts';
+import { expectNothingLeft } from '../../support/bpf-leftovers.ts';
 import { TestNode, type Endpoint, type TestPod } from '../../support/netns.ts';
 
 export const TUNNEL_PORTS = [15001, 15006, 15008];
@@ -105,6 +106,7 @@ export class Scene {
     } finally {
       await this.node.close();
     }
+    await expectNothingLeft(this.node, { prog: [], map: [] });
   }
 }
 

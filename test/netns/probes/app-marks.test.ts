@@ -1,0 +1,93 @@
+/** Listeners of an app with a mark of their own: which of them get no inbound, and that it is told. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { DatapathEvent } from '../../../src/redirect/driver.ts';
+import { SocketProcess } from '../../support/bpf-sockets.ts';
+import type { Endpoint, TestPod } from '../../support/netns.ts';
+import { eventually, Scene } from '../redirect/scene.ts';
+
+let scene: Scene;
+let tunnel: Endpoint;
+let client: Endpoint;
+let pod: TestPod;
+let app: SocketProcess;
+let cookie: bigint;
+const told: bigint[] = [];
+
+beforeAll(async () => {
+  scene = await Scene.create();
+  scene.driver.onWarnings((of) => told.push(of));
+  [tunnel, client] = [await scene.tunnel(), await scene.app(await scene.node.pod('client', 3))];
+  pod = await scene.node.pod('marked', 2);
+  app = SocketProcess.start(scene.node.cgroupPath('app'), pod.netns);
+  // there before the pod is enrolled
+  await listen(7000, 0x10, '0.0.0.0');
+  await listen(7001, 0x1111, '::'); // its low bits are ours
+  await listen(7002, 0, '::');
+  cookie = await scene.enrol(pod, tunnel);
+});
+afterAll(async () => {
+  await app.kill();
+  await scene.close();
+});
+
+async function listen(port: number, mark: number, address: string): Promise<number> {
+  const fd = await app.socket(address.includes(':') ? 6 : 4);
+  await app.setMark(fd, mark);
+  await app.bind(fd, { address, port });
+  await app.call('listen', fd);
+  return fd;
+}
+
+const sentence = (port: number, mark: string): string =>
+  `listener on port ${port} has mark ${mark}: connections that come through the tunnel cannot reach it; take the mark (SO_MARK) off that listener, or leave the pod out of the mesh with label istio.io/dataplane-mode=none`;
+
+test('one that was there before is found, and told once', async () => {
+  await eventually('somebody was told', () => told.length > 0);
+  expect(told).toEqual([cookie]);
+  expect(await scene.warnings(pod, cookie)).toEqual([sentence(7000, '0x10')]);
+  await scene.driver.recheckPods();
+  expect(told).toEqual([cookie]);
+});
+
+test('what the warning says is so: that port gets nothing through the tunnel, the others do', async () => {
+  expect((await client.call('connect', { host: pod.ip4, port: 7000, timeoutMs: 500 })).ok).toBe(false);
+  const fd = await app.listen(7003);
+  const connected = client.call('open', { name: 'through', host: pod.ip4, port: 7003, timeoutMs: 1000 });
+  const accepted = await app.accept(fd);
+  expect(accepted.peer.address).toContain('10.77.0.3');
+  await app.close(accepted.fd, fd);
+  await connected;
+});
+
+test('one that starts is seen at once, without anybody watching events; it is forgotten when it closes', async () => {
+  told.length = 0;
+  const fd = await listen(7004, 0x20, '::');
+  await eventually('somebody was told', () => told.length > 0);
+  expect(await scene.warnings(pod, cookie)).toEqual([sentence(7000, '0x10'), sentence(7004, '0x20')]);
+  await app.close(fd);
+  await scene.driver.recheckPods();
+  expect(told).toEqual([cookie, cookie]);
+  expect(await scene.warnings(pod, cookie)).toEqual([sentence(7000, '0x10')]);
+});
+
+test('a watcher gets the event with the port', async () => {
+  const events: DatapathEvent[] = [];
+  const subscription = scene.driver.onEvent((event) => events.push(event));
+  await app.close(await listen(7005, 0x30, '::'));
+  await eventually('the event', () => events.some(({ reason }) => reason === 'app-mark'));
+  subscription.close();
+  expect(events.find(({ reason }) => reason === 'app-mark')).toMatchObject({
+    cookie,
+    direction: 'other',
+    verdict: 'other',
+    dst: '[::]:7005',
+  });
+});
+
+test('a mark that is set after listen(2) is found at the next look', async () => {
+  const fd = await app.listen(7006);
+  await app.setMark(fd, 0x40);
+  await scene.driver.recheckPods();
+  expect(await scene.warnings(pod, cookie)).toContain(sentence(7006, '0x40'));
+  await app.close(fd);
+});
