@@ -32,10 +32,11 @@ export async function addPod(reconciler: Reconciler, request: CniAddRequest, tim
       'POD_UNKNOWN',
       `add pod ${pod}: the source has no such pod${request.podUid === '' ? '' : ` with uid ${request.podUid}`}`,
     );
+  reconciler.sandbox(entry, { netns: request.netns, ips: request.ips }); // also of a pod that may be wanted later only
   if (!entry.decision.enrolled) return { enrolled: false, reason: entry.decision.reason };
 
-  reconciler.sandbox(entry, { netns: request.netns, ips: request.ips });
   const answer = await reconciler.until((): CniAddResponse | undefined => {
+    if (entry.record === undefined) throw new CulvertError('POD_UNKNOWN', `add pod ${pod}: it was deleted meanwhile`);
     if (entry.pod.captured) return { enrolled: true, reason: entry.decision.reason };
     if (!entry.decision.enrolled && entry.pod.state === 'out') return { enrolled: false, reason: entry.decision.reason };
     if (entry.pod.state === 'pending') throw entry.pod.error ?? new CulvertError('ENROL_FAILED', `add pod ${pod}: it can not join`);
@@ -60,7 +61,7 @@ export async function delPod({ reconciler, attachments, openNetns }: Sandboxes, 
   const netns = first?.netns ?? request.netns;
   if (netns === '' || attachments.inNetns(netns).length > 0) return; // nothing to go by; or another container has it now
   const entry = holderOf(reconciler.registry.all(), netns, openNetns);
-  if (entry === undefined || entry.pod.state === 'out' || !isPod(entry, first?.podUid ?? request.podUid)) return;
+  if (entry === undefined || !isPod(entry, first?.podUid ?? request.podUid)) return;
   reconciler.sandbox(entry, undefined);
   await reconciler.until(() => (entry.pod.state === 'out' ? true : undefined), DEL_WAIT_MS);
 }

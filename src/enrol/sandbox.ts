@@ -101,11 +101,9 @@ function unusable(entry: Entry, netns: Netns): string | undefined {
   return 'its sandbox was replaced';
 }
 
-/** The pod that holds the netns at this path: by a path it is known under, else by its cookie. */
+/** The pod whose netns is at this path, also of one that nobody works on: by a path it is known under, else by its cookie. */
 export function holderOf(entries: Entry[], path: string, open: OpenNetns): Entry | undefined {
-  const known = entries.find(
-    ({ pod, alias, sandbox }) => pod.subject.netns !== undefined && [pod.subject.netns.path, alias, sandbox?.netns].includes(path),
-  );
+  const known = entries.find(({ pod, alias, sandbox }) => [pod.subject.netns?.path, alias, sandbox?.netns].includes(path));
   if (known !== undefined) return known;
   try {
     const netns = open(path);

@@ -40,7 +40,7 @@ describe('plugin requests', () => {
     cniHandlers({
       ...sandboxes,
       driver: world.driver,
-      readiness: () => ({ ready: true, reason: '', limited: false }),
+      readiness: () => ({ ready: true, reason: '' }),
       addressesIn: () => [],
       occupied: () => new Set(),
       log,
@@ -158,6 +158,43 @@ describe('plugin requests', () => {
     world.netns.set('/run/cni-a', 101);
     await handlers().del(ask({ containerId: 'c1', netns: '/run/cni-a', podName: '', podNamespace: '', podUid: '' }));
     expect(world.state('u-a')).toBe('out');
+  });
+
+  it('tell the sandbox of a pod that nobody wants in the mesh now, for the day that somebody does', async () => {
+    world.reconciler.apply(mesh('ambient', pod('a', undefined)));
+    await handlers().add(ask({ containerId: 'c1' }));
+    world.reconciler.apply(mesh(undefined, pod('a', undefined)));
+    await world.settled('u-a', 'out');
+    await handlers().del(ask({ containerId: 'c1' }));
+    world.netns.delete('/ns/a');
+    expect((await handlers().add(ask({ containerId: 'c2', netns: '/ns/b' }))).enrolled).toBe(false);
+    world.reconciler.apply(mesh('ambient', pod('a', undefined)));
+    await world.settled('u-a', 'enrolled');
+    expect([...world.driver.kernel.keys()]).toEqual([102n]);
+  });
+
+  it('leave no word behind of a sandbox that went while nobody wanted its pod: the next is looked for', async () => {
+    world.reconciler.apply(mesh('ambient', pod('a', undefined)));
+    await handlers().add(ask({ containerId: 'c1' }));
+    world.reconciler.apply(mesh(undefined, pod('a', undefined)));
+    await world.settled('u-a', 'out');
+    await handlers().del(late('c1'));
+    world.netns.delete('/ns/a');
+    world.processes.set('u-a', '/ns/b');
+    world.reconciler.apply(mesh('ambient', pod('a', undefined)));
+    await world.settled('u-a', 'enrolled');
+  });
+
+  it('fail at once when the pod is deleted meanwhile', async () => {
+    world.tunnel = 'hangs';
+    world.reconciler.apply(mesh('ambient', pod('a', undefined)));
+    const added = addPod(world.reconciler, ask(), 60_000);
+    await vi.waitFor(() => {
+      expect(world.release).toBeDefined();
+    });
+    world.reconciler.apply(mesh('ambient'));
+    world.release?.();
+    await expect(added).rejects.toMatchObject({ code: 'POD_UNKNOWN' });
   });
 
   it('remember the failed and the unlabelled ones too', async () => {
