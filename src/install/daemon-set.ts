@@ -19,23 +19,25 @@ export interface DaemonSetQuestion {
   retryMs?: number;
 }
 
-/** An API server that has just started forbids what it has not read the roles for yet: too little to give up a node. */
-const FORBIDDEN_RETRIES = 2;
+/**
+ * Too little to give up a node by: an API server that has just started forbids what it has not read the roles for yet, and one that
+ * cannot look up an account (etcd is slow) does not know it (401).
+ */
+const REFUSED_RETRIES = 2;
 
 /**
- * Never throws: what can't be asked is unknown. A 403 that stays is an answer, as a 401 is: `helm uninstall` deletes the DaemonSet
- * first, then role and binding, then the account, and the pods are told to stop after all of them. (istio-cni takes it for silence.)
+ * Never throws: what can't be asked is unknown. A 401 or 403 that stays is an answer: `helm uninstall` deletes the DaemonSet first,
+ * then role and binding, then the account, and the pods are told to stop after all of them. (istio-cni takes a 403 for silence.)
  */
 export async function askDaemonSet(api: KubeApi, question: DaemonSetQuestion, log: Logger): Promise<DaemonSetState> {
   for (let attempt = 0; ; attempt++) {
     try {
       return await ask(api, question);
     } catch (error) {
-      if (isKubernetes(error, 401)) return 'unauthorized';
-      const forbidden = error instanceof RoleGone;
-      const retries = (forbidden ? Math.max(question.retries, FORBIDDEN_RETRIES) : question.retries) - attempt;
+      const refused = error instanceof RoleGone || isKubernetes(error, 401);
+      const retries = (refused ? Math.max(question.retries, REFUSED_RETRIES) : question.retries) - attempt;
       log.warn({ error: describe(error), retries }, 'DaemonSet of the agent not known');
-      if (retries <= 0) return forbidden ? 'unauthorized' : 'unknown';
+      if (retries <= 0) return refused ? 'unauthorized' : 'unknown';
     }
     await sleep(question.retryMs ?? 1_000);
   }

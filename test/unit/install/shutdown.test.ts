@@ -84,12 +84,13 @@ describe('the DaemonSet', () => {
     expect(asked).toHaveLength(3);
   });
 
-  test('a role that is not there yet is waited for, one that is gone believed at last', async () => {
+  test('a role or an account that is not there yet is waited for, one that is gone believed at last', async () => {
     expect(await ask({ [DS]: [403, 403, daemonSet()] })).toEqual({ state: 'present', asked: [DS, DS, DS] });
     expect(await ask({ [DS]: [403] })).toEqual({ state: 'unauthorized', asked: [DS, DS, DS] });
     expect(await ask({ [DS]: [500, 403] }, 2)).toEqual({ state: 'unauthorized', asked: [DS, DS, DS] });
     expect(await ask({ [DS]: [403, 403, 500] }, 2)).toEqual({ state: 'unknown', asked: [DS, DS, DS] });
-    expect(await ask({ [DS]: [401, daemonSet()] }, 2)).toEqual({ state: 'unauthorized', asked: [DS] });
+    expect(await ask({ [DS]: [401, 401, daemonSet()] })).toEqual({ state: 'present', asked: [DS, DS, DS] });
+    expect(await ask({ [DS]: [401] })).toEqual({ state: 'unauthorized', asked: [DS, DS, DS] });
   });
 
   test('is unknown after that', async () => {
