@@ -61,12 +61,16 @@ export interface BpfInfo {
 export function bpfInfo(fd: number): BpfInfo;
 /** Programs attached to a cgroup for an attach type (BPF_PROG_QUERY, not effective). */
 export function bpfCgroupQuery(cgroupFd: number, attachType: number): number[];
-/** Undefined when the key is absent. For per-CPU maps the values of all possible CPUs, concatenated. */
-export function bpfMapLookup(fd: number, key: Uint8Array): Uint8Array | undefined;
-/** flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2. For SOCKHASH the value is a u64 holding a socket fd. */
-export function bpfMapUpdate(fd: number, key: Uint8Array, value: Uint8Array, flags?: number): void;
-/** False when the key was absent. */
-export function bpfMapDelete(fd: number, key: Uint8Array): boolean;
+/** One map, whose sizes are asked for once. It does not own the fd, and may not be used after that is closed. Keys and values of wrong length: EINVAL. */
+export interface BpfMap {
+  /** Undefined when the key is absent. For per-CPU maps the values of all possible CPUs, concatenated. */
+  lookup(key: Uint8Array): Uint8Array | undefined;
+  /** flags: BPF_ANY 0, BPF_NOEXIST 1, BPF_EXIST 2. For SOCKHASH the value is a u64 holding a socket fd. */
+  update(key: Uint8Array, value: Uint8Array, flags?: number): void;
+  /** False when the key was absent. */
+  delete(key: Uint8Array): boolean;
+}
+export function bpfMap(fd: number): BpfMap;
 /** All entries; value is empty where it cannot be read (SOCKHASH without readable cookie). Survives concurrent change. */
 export function bpfMapDump(fd: number): { key: Uint8Array; value: Uint8Array }[];
 export function bpfPossibleCpus(): number;

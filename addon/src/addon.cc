@@ -36,9 +36,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("bpfLinkDetach", bpfLinkDetach);
   add("bpfCgroupQuery", bpfCgroupQuery);
   add("bpfInfo", bpfInfo);
-  add("bpfMapLookup", bpfMapLookup);
-  add("bpfMapUpdate", bpfMapUpdate);
-  add("bpfMapDelete", bpfMapDelete);
+  add("bpfMap", bpfMap);
   add("bpfMapDump", bpfMapDump);
   add("bpfPossibleCpus", bpfPossibleCpus);
   add("bpfRingbuf", bpfRingbuf);

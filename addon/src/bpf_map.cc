@@ -21,37 +21,46 @@ Bytes keyOf(const Napi::Value& value, const MapShape& shape) {
   return key;
 }
 
-}  // namespace
-
-Napi::Value bpfMapLookup(const Napi::CallbackInfo& info) {
-  const int fd = integer(info[0]);
-  const MapShape shape = MapShape::of(fd);
-  const Bytes key = keyOf(info[1], shape);
+Napi::Value lookUp(const Napi::CallbackInfo& info, int fd, const MapShape& shape) {
+  const Bytes key = keyOf(info[0], shape);
   auto value = Napi::Uint8Array::New(info.Env(), shape.valueBytes);
   if (bpf_map_lookup_elem(fd, key.data(), value.Data()) == 0) return value;
   if (errno == ENOENT) return info.Env().Undefined();
   throw SystemError(errno, "bpf(BPF_MAP_LOOKUP_ELEM)");
 }
 
-void bpfMapUpdate(const Napi::CallbackInfo& info) {
-  const int fd = integer(info[0]);
-  const MapShape shape = MapShape::of(fd);
-  const Bytes key = keyOf(info[1], shape);
-  const Bytes value = bytes(info[2]);
+void update(const Napi::CallbackInfo& info, int fd, const MapShape& shape) {
+  const Bytes key = keyOf(info[0], shape);
+  const Bytes value = bytes(info[1]);
   if (value.size() != shape.valueBytes)
     throw SystemError(EINVAL, "bpf(BPF_MAP)",
                       "value of " + std::to_string(value.size()) + " bytes, the map's are " + std::to_string(shape.valueBytes));
-  const uint64_t flags = info[3].IsUndefined() ? 0 : unsignedInteger(info[3]);
+  const uint64_t flags = info[2].IsUndefined() ? 0 : unsignedInteger(info[2]);
   check(bpf_map_update_elem(fd, key.data(), value.data(), flags), "bpf(BPF_MAP_UPDATE_ELEM)");
 }
 
-Napi::Value bpfMapDelete(const Napi::CallbackInfo& info) {
-  const int fd = integer(info[0]);
-  const Bytes key = keyOf(info[1], MapShape::of(fd));
+Napi::Value remove(const Napi::CallbackInfo& info, int fd, const MapShape& shape) {
+  const Bytes key = keyOf(info[0], shape);
   if (bpf_map_delete_elem(fd, key.data()) == 0) return Napi::Boolean::New(info.Env(), true);
   // A SOCKHASH whose key is absent says EINVAL before 6.x, ENOENT after: both mean "nothing there" with a key of the right size.
   if (errno == ENOENT) return Napi::Boolean::New(info.Env(), false);
   throw SystemError(errno, "bpf(BPF_MAP_DELETE_ELEM)");
+}
+
+}  // namespace
+
+Napi::Value bpfMap(const Napi::CallbackInfo& info) {
+  const int fd = integer(info[0]);
+  const MapShape shape = MapShape::of(fd);
+  auto handle = Napi::Object::New(info.Env());
+  const auto add = [&](const char* name, auto operation) {
+    handle.Set(name,
+               function(info.Env(), name, [fd, shape, operation](const Napi::CallbackInfo& call) { return operation(call, fd, shape); }));
+  };
+  add("lookup", lookUp);
+  add("update", update);
+  add("delete", remove);
+  return handle;
 }
 
 Napi::Value bpfMapDump(const Napi::CallbackInfo& info) {

@@ -70,7 +70,7 @@ async function checkPod({ reconciler, driver, openNetns }: CniOptions, request: 
   asked.close();
   if (asked.cookie !== netns.cookie)
     return { ...answer, faults: [`it is enrolled in network namespace ${netns.path}, not in ${request.netns}`] };
-  const target: PodTarget = { uid, namespace, name, netnsFd: netns.fd, netnsPath: netns.path, flags };
+  const target: PodTarget = { uid, namespace, name, netnsFd: netns.fd, netnsCookie: netns.cookie, netnsPath: netns.path, flags };
   return { ...answer, faults: driver.faults(target, request.ips) };
 }
 

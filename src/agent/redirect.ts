@@ -27,7 +27,7 @@ export class ManualRedirect {
   async on(netnsFd: number | undefined, flags: { dns?: boolean | undefined; ingressMode?: boolean | undefined }): Promise<RedirectStatus> {
     const { fd, cookie } = this.#named(netnsFd);
     this.#notAPods(cookie);
-    const target = { uid: `${BY_HAND}${cookie}`, namespace: '', name: `netns-${cookie}`, netnsFd: fd, netnsPath: '' };
+    const target = { uid: `${BY_HAND}${cookie}`, namespace: '', name: `netns-${cookie}`, netnsFd: fd, netnsCookie: cookie, netnsPath: '' };
     await this.#driver.prepare({ ...target, flags: { dns: flags.dns ?? true, ingressMode: flags.ingressMode ?? false, markOnly: true } });
     this.#adopt(cookie);
     this.#driver.activate(cookie);

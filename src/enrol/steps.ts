@@ -199,7 +199,8 @@ export function annotationOverwritten({ annotation }: Subject, record: Pick<PodR
 function targetOf(pod: Subject): PodTarget {
   if (pod.netns === undefined)
     throw new CulvertError('NETNS_UNKNOWN', `enrol pod ${pod.namespace}/${pod.name}: its network namespace is not known`);
-  return { uid: pod.uid, namespace: pod.namespace, name: pod.name, netnsFd: pod.netns.fd, netnsPath: pod.netns.path, flags: pod.flags };
+  const { uid, namespace, name, netns, flags } = pod;
+  return { uid, namespace, name, netnsFd: netns.fd, netnsCookie: netns.cookie, netnsPath: netns.path, flags };
 }
 
 function cookieOf(pod: Subject): bigint {

@@ -23,7 +23,7 @@ export interface Maps {
   readonly owner: TypedMap<'owner'>;
   /** the ring buffer; its records are read by decodeEvent */
   readonly events: { readonly fd: number };
-  /** closes the fds if they were opened from pins; those of a loaded object are closed with it */
+  /** ends every handle, and closes the fds if they were opened from pins; those of a loaded object are closed with it, after this */
   close(): void;
   [Symbol.dispose](): void;
 }
@@ -52,6 +52,7 @@ export function openPinnedMaps(dir: string): Maps {
 /** One map of a pin directory, for who needs no other. */
 class PinnedMap<N extends TypedMapName> extends TypedMap<N> {
   close(): void {
+    this.retire();
     native.closeFd(this.fd);
   }
 }
@@ -81,14 +82,23 @@ function get(path: string): number {
   }
 }
 
-function handles(fds: ReadonlyMap<MapName, number>, close: () => void): Maps {
+function handles(fds: ReadonlyMap<MapName, number>, closeFds: () => void): Maps {
   const fd = (name: MapName): number => {
     const found = fds.get(name);
     if (found === undefined) throw new CulvertError('MAP_LAYOUT', `open map ${name}: the object has none`);
     requireLayout(name, found);
     return found;
   };
-  const typed = <N extends TypedMapName>(name: N): TypedMap<N> => new TypedMap(name, fd(name));
+  const open: { retire(): void }[] = [];
+  const typed = <N extends TypedMapName>(name: N): TypedMap<N> => {
+    const map = new TypedMap(name, fd(name));
+    open.push(map);
+    return map;
+  };
+  const close = (): void => {
+    for (const map of open) map.retire();
+    closeFds();
+  };
   return {
     pods: typed('pods'),
     identity: typed('identity'),

@@ -1,6 +1,7 @@
 /** One BPF map with decoded keys and values. */
+import { constants } from 'node:os';
 import { CulvertError, isSystem } from '../base/errors.ts';
-import { native } from '../sys/native.ts';
+import { native, type BpfMap } from '../sys/native.ts';
 import { decode, encode, LITTLE } from './codec.ts';
 import { maps, type KeyOf, type Kind, type MapName, type ValueOf } from './layout.ts';
 
@@ -14,6 +15,7 @@ export type TypedMapName = Exclude<MapName, 'events' | 'dns_dst' | 'tunnel_tag' 
 export class TypedMap<N extends TypedMapName> {
   readonly name: N;
   readonly fd: number;
+  #map: BpfMap | undefined;
   readonly #key: Kind;
   readonly #value: Kind;
   readonly #perCpu: boolean;
@@ -21,13 +23,14 @@ export class TypedMap<N extends TypedMapName> {
   constructor(name: N, fd: number) {
     this.name = name;
     this.fd = fd;
+    this.#map = native.bpfMap(fd);
     this.#key = maps[name].key;
     this.#value = maps[name].value;
     this.#perCpu = maps[name].type === 'percpu_hash';
   }
 
   get(key: KeyOf<N>): ValueOf<N> | undefined {
-    const bytes = this.#do('look up', () => native.bpfMapLookup(this.fd, this.#encodeKey(key)));
+    const bytes = this.#do('look up', () => this.#handle().lookup(this.#encodeKey(key)));
     return bytes === undefined ? undefined : this.#decodeValue(bytes);
   }
 
@@ -41,12 +44,12 @@ export class TypedMap<N extends TypedMapName> {
    * @throws CulvertError MAP_FULL; SYSTEM with EEXIST or ENOENT when the flag forbids it
    */
   set(key: KeyOf<N>, value: ValueOf<N>, flags: number = Update.any): void {
-    this.#do('update', () => native.bpfMapUpdate(this.fd, this.#encodeKey(key), this.#encodeValue(value), flags));
+    this.#do('update', () => this.#handle().update(this.#encodeKey(key), this.#encodeValue(value), flags));
   }
 
   /** @returns false when the key was absent */
   delete(key: KeyOf<N>): boolean {
-    return this.#do('delete from', () => native.bpfMapDelete(this.fd, this.#encodeKey(key)));
+    return this.#do('delete from', () => this.#handle().delete(this.#encodeKey(key)));
   }
 
   /** All entries; those that come or go meanwhile may be among them or not. */
@@ -66,9 +69,20 @@ export class TypedMap<N extends TypedMapName> {
     return this.entries().filter(({ key, value }) => chosen(key, value) && this.delete(key)).length;
   }
 
+  /** Before its fd is closed, which may be another map's soon: from then on every verb is refused. */
+  retire(): void {
+    this.#map = undefined;
+  }
+
   /** As created: the loader's size, not the layout's default. */
   get maxEntries(): number {
     return native.bpfInfo(this.fd).maxEntries ?? 0;
+  }
+
+  #handle(): BpfMap {
+    if (this.#map === undefined)
+      throw Object.assign(new Error('EBADF: it is closed'), { code: 'EBADF', errno: constants.errno.EBADF, syscall: 'bpf' });
+    return this.#map;
   }
 
   #encodeKey(key: KeyOf<N>): Uint8Array {

@@ -19,6 +19,8 @@ export interface PodTarget {
   name: string;
   /** open fd of the netns, owned by the caller, valid during the call only */
   netnsFd: number;
+  /** its SO_NETNS_COOKIE, asked when it was opened */
+  netnsCookie: bigint;
   /** path of the netns if known, else "" */
   netnsPath: string;
   flags: PodFlags;

@@ -57,6 +57,17 @@ describe('opening', () => {
     owner.close();
   });
 
+  test('nothing goes through a handle whose fd may be another map’s by now', () => {
+    const maps = openPinnedMaps(dir);
+    maps.close();
+    const other = native.bpfGet(`${dir}/identity`); // larger values than those of `pods`
+    try {
+      expect(() => maps.pods.get(1n)).toThrow(expect.objectContaining({ cause: expect.objectContaining({ code: 'EBADF' }) as unknown }));
+    } finally {
+      native.closeFd(other);
+    }
+  });
+
   test('names the pin that is missing', () => {
     expect(() => openPinnedMaps(`${dir}/nowhere`)).toThrow(expect.objectContaining({ code: 'SYSTEM', systemCode: 'ENOENT' }) as Error);
   });

@@ -24,7 +24,7 @@ export class World {
   /** cookies of those that are open */
   readonly open = new Set<number>();
   readonly #opened = new Map<number, number>();
-  readonly driver = new FakeDriver(BigInt);
+  readonly driver = new FakeDriver();
   readonly annotations = new Map<string, string>();
   annotateFailures = 0;
   readonly zds: string[] = [];
@@ -33,7 +33,7 @@ export class World {
   release: (() => void) | undefined;
   /** what discovery finds: path by uid */
   readonly processes = new Map<string, string>();
-  discoveryFault: Error | undefined;
+  discoveryFault: CulvertError | undefined;
   /** the uids of each search */
   readonly searches: string[][] = [];
   /** "pod: message" */
@@ -129,7 +129,8 @@ export class World {
         find: async (sought) => {
           this.searches.push(sought.map(({ record }) => record.uid));
           await Promise.resolve();
-          if (this.discoveryFault !== undefined) throw this.discoveryFault;
+          const fault = this.discoveryFault;
+          if (fault !== undefined) return new Map(sought.map(({ record }) => [record.uid, fault]));
           const paths = sought.map(({ record }) => [record.uid, this.processes.get(record.uid)] as const);
           return new Map(paths.flatMap(([uid, path]) => (path === undefined ? [] : [[uid, openNetns(path)]])));
         },

@@ -17,12 +17,6 @@ export class FakeDriver implements RedirectDriver {
   /** what adoptListeners finds in the tunnel's process */
   adoptable = 0;
 
-  /** @param cookieOf the tests' netns fds are no namespaces */
-  readonly #cookieOf: (fd: number) => bigint;
-  constructor(cookieOf: (fd: number) => bigint) {
-    this.#cookieOf = cookieOf;
-  }
-
   async prepare(pod: PodTarget): Promise<EnrolledNetns> {
     this.#call('prepare', pod.name);
     await Promise.resolve();
@@ -52,13 +46,13 @@ export class FakeDriver implements RedirectDriver {
   async reconcile(pod: PodTarget): Promise<EnrolledNetns> {
     this.#call('reconcile', pod.name);
     await Promise.resolve();
-    return { ...this.#get(this.#cookieOf(pod.netnsFd)) };
+    return { ...this.#get(pod.netnsCookie) };
   }
   /** what is wrong, by cookie */
   readonly wrong = new Map<bigint, string[]>();
   faults(pod: PodTarget, addresses: readonly string[]): string[] {
     this.#call('faults', `${pod.name} ${addresses.join()}`);
-    return this.wrong.get(this.#cookieOf(pod.netnsFd)) ?? [];
+    return this.wrong.get(pod.netnsCookie) ?? [];
   }
   adoptListeners(cookie: bigint, pid: number): number {
     this.#call('adoptListeners', `${this.#get(cookie).name} ${pid}`);
@@ -137,7 +131,7 @@ export class FakeDriver implements RedirectDriver {
   }
 
   #put(pod: PodTarget, state: EnrolledNetns['state']): EnrolledNetns {
-    const cookie = this.#cookieOf(pod.netnsFd);
+    const cookie = pod.netnsCookie;
     const { uid, namespace, name, netnsPath, flags } = pod;
     const entry = { cookie, uid, namespace, name, netnsPath, state, flags };
     this.kernel.set(cookie, entry);

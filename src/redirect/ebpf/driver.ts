@@ -2,7 +2,6 @@
 import { CulvertError, describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { countersOf, podFlag, podState, REASON, totalOf, type Pod } from '../../maps/index.ts';
-import { native } from '../../sys/native.ts';
 import { Netns } from '../../sys/netns.ts';
 import type { DatapathEvent, EnrolledNetns, Occupancy, PodCounters, PodTarget, RedirectDriver, Tally } from '../driver.ts';
 import { markedListeners } from './app-marks.ts';
@@ -290,16 +289,9 @@ export class EbpfDriver implements RedirectDriver {
   }
 
   #cookieOf(pod: PodTarget): bigint {
-    let cookie: bigint;
-    try {
-      cookie = native.netnsCookie(pod.netnsFd);
-    } catch (error) {
-      throw new CulvertError('NETNS_GONE', `prepare pod ${pod.namespace}/${pod.name}: ${describe(error)}`, error);
-    }
-    if (cookie === this.#nodeCookie) {
+    if (pod.netnsCookie === this.#nodeCookie)
       throw new CulvertError('NETNS_TAKEN', `prepare pod ${pod.namespace}/${pod.name}: this is the node's own netns`);
-    }
-    return cookie;
+    return pod.netnsCookie;
   }
 
   #state(cookie: bigint): EnrolledNetns {

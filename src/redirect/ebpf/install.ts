@@ -91,6 +91,7 @@ export function install(o: InstallOptions): Installed {
       report: { ...report, podLinksUpdated, leftovers },
       sizes: Object.fromEntries(pinnable(object).map((m) => [m.name, native.bpfInfo(m.fd).maxEntries ?? m.maxEntries])),
       close: () => {
+        maps.close();
         held.close();
         object.close();
       },

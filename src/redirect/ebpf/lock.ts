@@ -18,7 +18,7 @@ export function lockPins(listenersFd: number, netnsFd: number, pinDir: string): 
   try {
     const value = new Uint8Array(8);
     new DataView(value.buffer).setUint32(0, fd, true);
-    native.bpfMapUpdate(listenersFd, KEY, value, BPF_NOEXIST);
+    native.bpfMap(listenersFd).update(KEY, value, BPF_NOEXIST);
   } catch (error) {
     native.closeFd(fd);
     if (isSystem(error, 'EEXIST')) throw new CulvertError('PIN_BUSY', `lock ${pinDir}: another agent runs on it`, error);

@@ -23,7 +23,15 @@ const netnsFd = openSync(netnsPath, 'r');
 const flags = { dns: false, ingressMode: false, markOnly: false };
 const answer: Record<string, unknown> = {};
 try {
-  const { cookie, state } = await driver.prepare({ uid: 'uid-web', namespace: 'test', name: 'web', netnsFd, netnsPath, flags });
+  const { cookie, state } = await driver.prepare({
+    uid: 'uid-web',
+    namespace: 'test',
+    name: 'web',
+    netnsFd,
+    netnsCookie: native.netnsCookie(netnsFd),
+    netnsPath,
+    flags,
+  });
   answer['state'] = state;
   if (verb === 'remove') {
     await driver.remove(cookie, netnsFd, 0);

@@ -71,6 +71,7 @@ export class Scene {
       namespace: 'test',
       name: pod.name,
       netnsFd,
+      netnsCookie: native.netnsCookie(netnsFd),
       netnsPath: pod.netns,
       flags: { dns: false, ingressMode: false, markOnly: false, ...flags },
     };

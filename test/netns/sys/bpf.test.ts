@@ -89,9 +89,9 @@ describe('bpf', () => {
     expect(native.bpfInfo(map('table'))).toMatchObject({ kind: 'map', name: 'table', type: 1, keySize: 8, valueSize: 8, maxEntries: 5000 });
     expect(native.bpfTestRun(program('lookup'), { ctx: lookupContext() })).toMatchObject({ retval: 1 });
     // The program writes its constants: { wide, narrow as s8, flag }.
-    expect(native.bpfMapLookup(map('table'), u64(1n))).toEqual(new Uint8Array(u64(0x1122334455667788n)));
-    expect(native.bpfMapLookup(map('table'), u64(2n))).toEqual(new Uint8Array(u64(BigInt.asUintN(64, -1n))));
-    expect(native.bpfMapLookup(map('table'), u64(3n))).toEqual(new Uint8Array(u64(1n)));
+    expect(native.bpfMap(map('table')).lookup(u64(1n))).toEqual(new Uint8Array(u64(0x1122334455667788n)));
+    expect(native.bpfMap(map('table')).lookup(u64(2n))).toEqual(new Uint8Array(u64(BigInt.asUintN(64, -1n))));
+    expect(native.bpfMap(map('table')).lookup(u64(3n))).toEqual(new Uint8Array(u64(1n)));
   });
 
   /** struct bpf_sk_lookup of a TCP/IPv4 SYN. */
@@ -139,7 +139,7 @@ describe('bpf', () => {
     const fd = native.bpfProgLoad(code, PROG_TYPE.SK_LOOKUP, ATTACH.SK_LOOKUP, 'culvert_pod', 'GPL');
     expect(native.bpfInfo(fd)).toMatchObject({ kind: 'prog', name: 'culvert_pod', type: PROG_TYPE.SK_LOOKUP });
     native.bpfTestRun(fd, { ctx: lookupContext() });
-    expect(native.bpfMapLookup(map('table'), u64(4n))).toEqual(new Uint8Array(u64(42n)));
+    expect(native.bpfMap(map('table')).lookup(u64(4n))).toEqual(new Uint8Array(u64(42n)));
     native.closeFd(fd);
     const error = errorOf(() => native.bpfProgLoad(code.subarray(0, 16), PROG_TYPE.SK_LOOKUP, ATTACH.SK_LOOKUP, 'broken', 'GPL'));
     expect(error).toMatchObject({ program: 'broken', log: expect.stringMatching(/\S/) as string });
@@ -150,29 +150,29 @@ describe('bpf', () => {
 
   it('reads, writes and deletes entries', () => {
     const key = u64(77n);
-    expect(native.bpfMapLookup(map('table'), key)).toBeUndefined();
-    native.bpfMapUpdate(map('table'), key, u64(1n), 1);
-    expect(errorOf(() => native.bpfMapUpdate(map('table'), key, u64(2n), 1))).toMatchObject({ code: 'EEXIST' });
-    expect(native.bpfMapDelete(map('table'), key)).toBe(true);
-    expect(native.bpfMapDelete(map('table'), key)).toBe(false);
-    expect(errorOf(() => native.bpfMapUpdate(map('table'), key, u64(2n), 2))).toMatchObject({ code: 'ENOENT' });
+    expect(native.bpfMap(map('table')).lookup(key)).toBeUndefined();
+    native.bpfMap(map('table')).update(key, u64(1n), 1);
+    expect(errorOf(() => native.bpfMap(map('table')).update(key, u64(2n), 1))).toMatchObject({ code: 'EEXIST' });
+    expect(native.bpfMap(map('table')).delete(key)).toBe(true);
+    expect(native.bpfMap(map('table')).delete(key)).toBe(false);
+    expect(errorOf(() => native.bpfMap(map('table')).update(key, u64(2n), 2))).toMatchObject({ code: 'ENOENT' });
     for (const action of [
-      () => native.bpfMapLookup(map('table'), u32(1)),
-      () => native.bpfMapUpdate(map('table'), key, u32(1)),
-      () => native.bpfMapDelete(map('table'), Buffer.alloc(0)),
+      () => native.bpfMap(map('table')).lookup(u32(1)),
+      () => native.bpfMap(map('table')).update(key, u32(1)),
+      () => native.bpfMap(map('table')).delete(Buffer.alloc(0)),
     ])
       expect(errorOf(action)).toMatchObject({ code: 'EINVAL' });
   });
 
   it('dumps thousands of entries, each once, while others come and go', () => {
     const standing = 3000;
-    for (let i = 0; i < standing; i++) native.bpfMapUpdate(map('table'), u64(BigInt(1000 + i)), u64(BigInt(i)));
+    for (let i = 0; i < standing; i++) native.bpfMap(map('table')).update(u64(BigInt(1000 + i)), u64(BigInt(i)));
     for (let round = 0; round < 20; round++) {
       const seen = native.bpfMapDump(map('table')).map(({ key }) => Buffer.from(key).readBigUInt64LE());
       expect(new Set(seen).size).toBe(seen.length);
       expect(seen.filter((key) => key >= 1000n && key < 1000n + BigInt(standing))).toHaveLength(standing);
-      for (let i = 0; i < 50; i++) native.bpfMapDelete(map('table'), u64(BigInt(100_000 + round * 50 + i)));
-      for (let i = 0; i < 50; i++) native.bpfMapUpdate(map('table'), u64(BigInt(100_050 + round * 50 + i)), u64(0n));
+      for (let i = 0; i < 50; i++) native.bpfMap(map('table')).delete(u64(BigInt(100_000 + round * 50 + i)));
+      for (let i = 0; i < 50; i++) native.bpfMap(map('table')).update(u64(BigInt(100_050 + round * 50 + i)), u64(0n));
     }
   });
 
@@ -181,8 +181,8 @@ describe('bpf', () => {
     // 4-byte values are rounded up to 8 per CPU.
     const value = Buffer.alloc(8 * cpus);
     for (let cpu = 0; cpu < cpus; cpu++) value.writeUInt32LE(cpu + 1, cpu * 8);
-    native.bpfMapUpdate(map('percpu'), u32(1), value);
-    expect(native.bpfMapLookup(map('percpu'), u32(1))).toHaveLength(8 * cpus);
+    native.bpfMap(map('percpu')).update(u32(1), value);
+    expect(native.bpfMap(map('percpu')).lookup(u32(1))).toHaveLength(8 * cpus);
     expect(native.bpfMapDump(map('percpu'))).toEqual([{ key: new Uint8Array(u32(1)), value: new Uint8Array(value) }]);
   });
 
@@ -195,12 +195,12 @@ describe('bpf', () => {
       bind: { address: '::', port: 15001 },
       listen: { backlog: 1 },
     });
-    native.bpfMapUpdate(map('sockets'), u32(1), u64(BigInt(fd)));
+    native.bpfMap(map('sockets')).update(u32(1), u64(BigInt(fd)));
     const [socket] = place.netns.run({ op: 'sockets', mark: 0x539, mask: 0xfff });
     expect(native.bpfMapDump(map('sockets'))).toEqual([{ key: new Uint8Array(u32(1)), value: new Uint8Array(u64(socket!.cookie)) }]);
     native.closeFd(fd);
     await until('the entry is gone', () => native.bpfMapDump(map('sockets')).length === 0);
-    expect(native.bpfMapDelete(map('sockets'), u32(1))).toBe(false);
+    expect(native.bpfMap(map('sockets')).delete(u32(1))).toBe(false);
     place.close();
   });
 
@@ -295,7 +295,7 @@ describe('bpf', () => {
   it('tells map, program and link from anything else', () => {
     expect(errorOf(() => native.bpfInfo(0))).toMatchObject({ code: 'EINVAL' });
     expect(errorOf(() => native.bpfInfo(9999))).toMatchObject({ code: 'ENOENT', syscall: 'readlink' });
-    for (const action of [() => native.bpfMapDump(program('lookup')), () => native.bpfMapLookup(program('lookup'), u32(1))])
+    for (const action of [() => native.bpfMapDump(program('lookup')), () => native.bpfMap(program('lookup')).lookup(u32(1))])
       expect(errorOf(action)).toMatchObject({ code: 'EINVAL' });
   });
 });

@@ -202,6 +202,7 @@ export class TunnelScene {
       namespace: 'shop',
       name: pod.name,
       netnsFd: pod.netnsFd,
+      netnsCookie: native.netnsCookie(pod.netnsFd),
       netnsPath: pod.netns,
       flags: { dns: false, ingressMode: false, markOnly: false },
     };

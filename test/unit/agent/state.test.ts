@@ -71,7 +71,7 @@ describe('trusted tunnels', () => {
   const peer = (pid: number): { pid: number; uid: number; gid: number } => ({ pid, uid: 0, gid: 0 });
 
   it('stay trusted while any of their processes lives', () => {
-    const driver = new FakeDriver(BigInt);
+    const driver = new FakeDriver();
     const tunnels = new TrustedTunnels({
       driver,
       log,
@@ -99,7 +99,7 @@ describe('trusted tunnels', () => {
   });
 
   it('that ended while no agent ran are trusted no longer, those that drain are', () => {
-    const driver = new FakeDriver(BigInt);
+    const driver = new FakeDriver();
     for (const id of [7n, 8n, 9n]) driver.trustTunnel(id);
     process(10, 100);
     process(11, 200, '0::/kube/draining');
@@ -122,7 +122,7 @@ describe('trusted tunnels', () => {
 
 describe('redirect by hand', () => {
   it('goes on and off, twice as once, and leaves pods alone', async () => {
-    const driver = new FakeDriver(BigInt);
+    const driver = new FakeDriver();
     const manual = new ManualRedirect(driver, BigInt, () => [42]);
     expect(manual.show(5)).toMatchObject({ netnsCookie: '5', datapath: 'none' });
     expect(await manual.on(5, { dns: false })).toMatchObject({ netnsCookie: '5', datapath: 'active' });
@@ -136,6 +136,7 @@ describe('redirect by hand', () => {
       namespace: 'shop',
       name: 'web',
       netnsFd: 6,
+      netnsCookie: 6n,
       netnsPath: '',
       flags: { dns: true, ingressMode: false, markOnly: false },
     });
