@@ -46,7 +46,10 @@ for program in $programs; do
     place "$path" "/usr/bin/$program" 755
 done
 
-# The addon where src/sys/unpack.ts would put it, so that nothing has to be unpacked: the root may be read-only.
+# The addon where src/sys/unpack.ts would put it, so that nothing has to be unpacked: the root may be read-only. It has to be the one
+# that is inside the executable, which may be of an earlier build.
+within='const { readFileSync } = require("node:fs"); process.exit(readFileSync(process.argv[1]).includes(readFileSync(process.argv[2])) ? 0 : 1)'
+node_modules/.bin/node -e "$within" build/culvert "$addon" || { echo "rootfs.sh: build/culvert has another addon inside than $addon: make build" >&2; exit 1; }
 unpacked=/var/cache/culvert/$(sha256sum "$addon" | cut -d' ' -f1)
 mkdir -m 700 "$root/var/cache/culvert" "$root$unpacked"
 place "$addon" "$unpacked/culvert.node" 500
