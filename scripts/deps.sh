@@ -26,7 +26,8 @@ setpriv                            util-linux
 sysctl                             procps
 iptables-save                      iptables
 nft                                nftables
-conntrack                          conntrack'
+conntrack                          conntrack
+ipset                              ipset'
 cluster='
 runc                               runc'
 check='

@@ -31,6 +31,7 @@ import { cniHandlers } from './cni-handlers.ts';
 import { serveCni } from './cni-server.ts';
 import { proveHost } from './checks/host.ts';
 import type { AgentConfig } from './config.ts';
+import { DatapathWarnings } from './datapath-warnings.ts';
 import { discoveryOf } from './discovery.ts';
 import { EnrolmentWriter } from './enrolment-file.ts';
 import { installationOf } from './installation.ts';
@@ -46,8 +47,8 @@ import { stopAgent } from './stop.ts';
 import { TrustedTunnels } from './tunnels.ts';
 
 const TICK_MS = 2000;
-/** How often sandboxes that ended without a word are forgotten. */
-const PRUNE_MS = 60_000;
+/** How often sandboxes that ended without a word are forgotten, and pods are tried whose node may masquerade by now. */
+const SLOW_TICK_MS = 60_000;
 
 export interface Agent {
   /** Resolves when something happened that only an operator can mend. */
@@ -112,6 +113,9 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
     pinDir: config.pinDir,
     cgroupRoot,
     nodeNetns: config.nodeNetns,
+    procRoot: config.procRoot,
+    probeExemption: config.probeExemption,
+    kubeletCgroups: config.kubeletCgroup,
     instance: instanceId(config.stateDir),
     version,
     maxPods: config.maxPods,
@@ -172,7 +176,14 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
     readiness.needs(() => (installation.ready ? undefined : `the CNI plugin is not installed: ${installation.state.reason}`));
   }
   readiness.needs(() => (reconciler.started ? undefined : 'the source has not said yet which pods there are'));
-  const known: Known = { config, driver, reconciler, zds, source, readiness, installation };
+  const datapathWarnings = new DatapathWarnings({
+    driver,
+    registry: reconciler.registry,
+    event: (pod, event) => source.event?.(pod, event),
+    log: log.child({ part: 'redirect' }),
+  });
+  doors.push(datapathWarnings);
+  const known: Known = { config, driver, reconciler, zds, source, readiness, datapathWarnings, installation };
   const gauges = new Gauges(metrics.registry, { ...known, perPod: config.podMetrics });
   if (config.metricsPort !== 0) {
     const type = metrics.registry.contentType;
@@ -209,10 +220,14 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
     every(TICK_MS, () => {
       reconciler.tick();
       tunnels.sweep();
+      driver.refreshNode();
+      datapathWarnings.tick();
+    }),
+    every(SLOW_TICK_MS, () => {
+      attachments.prune();
+      void driver.recheckPods();
     }),
   );
-
-  doors.push(every(PRUNE_MS, () => attachments.prune()));
   const cni = cniHandlers({
     reconciler,
     driver,

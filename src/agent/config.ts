@@ -23,6 +23,16 @@ export const agentConfigSchema = z
       .describe('cgroup v2 directory below which pods and tunnels run; default: where the whole of cgroup v2 is mounted'),
     procRoot: path.default('/proc').describe("the node's procfs; in a container the host's, mounted writable"),
     nodeNetns: path.default('/proc/1/ns/net').describe("the node's network namespace; its own connections to pods are probes"),
+    probeExemption: z
+      .enum(['node', 'kubelet'])
+      .default('node')
+      .describe(
+        'whose connections from the node to its pods are probes, which pass the mesh by: those of all its processes, or of kubelet',
+      ),
+    kubeletCgroup: z
+      .array(path)
+      .default([])
+      .describe("probeExemption kubelet: its cgroup v2 directories below the root, /system.slice/kubelet.service; default: its process's"),
     source: z.enum(['file', 'kubernetes']).default('file').describe('where pods and labels come from'),
     meshFile: path.optional().describe('source file: the mesh YAML'),
     kubeconfig: path.optional().describe('of the API server when the agent runs outside the cluster; default: the account of its pod'),

@@ -23,10 +23,10 @@ export interface Examined {
 
 /** Changes nothing. */
 export async function examine({ config, api, known }: Examined): Promise<Check[]> {
-  const { pinDir, nodeNetns, runDir } = config;
+  const { pinDir, nodeNetns, runDir, probeExemption } = config;
   const cgroupRoot = (): string => config.cgroupRoot ?? cgroup2Mount();
   const checks: Promise<Check>[] = [
-    judge('kernel', () => lookAtKernel({ pinDir, cgroupRoot: cgroupRoot(), nodeNetns })),
+    judge('kernel', () => lookAtKernel({ pinDir, cgroupRoot: cgroupRoot(), nodeNetns, probeExemption })),
     judge('hooks', () => lookAtHooks(cgroupRoot(), pinDir)),
     judge('sockets', () => lookAtSockets(runDir)),
     judge('CNI chain', () => lookAtChain({ ...config, plugin: pluginOf(config) })),

@@ -1,6 +1,6 @@
 /** What only a running agent knows: its tunnel, its source, and pods that are not served as they should be. */
 import { reason, summary } from '../../enrol/registry.ts';
-import type { Known } from '../answers.ts';
+import { warningsOf, type Known } from '../answers.ts';
 import { Fault } from './check.ts';
 
 const NAMED = 5;
@@ -26,14 +26,14 @@ export function lookAtDriver({ driver }: Pick<Known, 'driver'>): string {
   return driver.reasons.length === 0 ? driver.name : `${driver.name}; ${driver.reasons.join('; ')}`;
 }
 
-export function lookAtPods({ reconciler }: Pick<Known, 'reconciler'>): string {
-  const entries = reconciler.registry.all().filter(({ record }) => record !== undefined);
+export function lookAtPods(known: Pick<Known, 'reconciler' | 'datapathWarnings'>): string {
+  const entries = known.reconciler.registry.all().filter(({ record }) => record !== undefined);
   const troubled = entries.flatMap((entry) => {
     const { namespace, name } = entry.pod.subject;
     const why =
       summary(entry) === 'pending'
         ? [reason(entry)]
-        : [...(entry.pod.error === undefined ? [] : [entry.pod.error.message]), ...entry.warnings.values()];
+        : [...(entry.pod.error === undefined ? [] : [entry.pod.error.message]), ...warningsOf(known, entry)];
     return why.map((text) => `${namespace}/${name}: ${text}`);
   });
   if (troubled.length === 0) return `${entries.length} pods, ${entries.filter((entry) => summary(entry) === 'enrolled').length} enrolled`;

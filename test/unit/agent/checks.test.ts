@@ -268,10 +268,11 @@ describe('a running agent', () => {
     world.tunnel = 'none';
     world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
     await world.settled('u-a', 'pending');
-    expect(await fault(() => lookAtPods(world))).toMatch(/^shop\/a: .*no tunnel \| "culvert pods" lists them all/);
+    const known = { reconciler: world.reconciler, datapathWarnings: { of: () => [] } };
+    expect(await fault(() => lookAtPods(known))).toMatch(/^shop\/a: .*no tunnel \| "culvert pods" lists them all/);
     world.reconciler.apply(mesh(undefined, pod('a', '/ns/a')));
     await world.settled('u-a', 'out');
-    expect(lookAtPods(world)).toBe('1 pods, 0 enrolled');
+    expect(lookAtPods(known)).toBe('1 pods, 0 enrolled');
     await world.reconciler.close();
   });
 });
