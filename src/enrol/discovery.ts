@@ -5,7 +5,7 @@
  * A process of the pod is no proof: it may have entered another netns (a CNI daemon, docker in a pod, somebody debugging). A netns is
  * the pod's when it has one of the pod's addresses; of several, the one of the oldest process, which in most runtimes is the sandbox's.
  */
-import { describe } from '../base/errors.ts';
+import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { CONFIG_HASH_ANNOTATION, type PodRecord } from '../sources/source.ts';
 import { canonicalIp } from '../state/address.ts';
@@ -21,8 +21,11 @@ export interface Sought {
 }
 
 export interface Discovery {
-  /** @returns by uid, open, for the caller to close; without the pods of which nothing was found. @throws CulvertError SYSTEM when /proc cannot be read */
-  find(sought: readonly Sought[]): Promise<Map<string, Netns>>;
+  /**
+   * Never rejects. @returns by uid, open, for the caller to close; SYSTEM for those whose netns could not be looked for (/proc cannot be
+   * read); without the pods of which nothing was found
+   */
+  find(sought: readonly Sought[]): Promise<Map<string, Netns | CulvertError>>;
   /** Looks around, so that pods found later are found without a walk. Never rejects. */
   survey(): Promise<void>;
 }
@@ -51,7 +54,7 @@ export class ProcDiscovery implements Discovery {
     this.#o = options;
   }
 
-  async find(sought: readonly Sought[]): Promise<Map<string, Netns>> {
+  async find(sought: readonly Sought[]): Promise<Map<string, Netns | CulvertError>> {
     const found = new Map<string, Netns>();
     const rest = new Set(sought);
     const each = (look: (pod: Sought) => Netns | undefined): void => {
@@ -63,13 +66,18 @@ export class ProcDiscovery implements Discovery {
       }
     };
     each((pod) => this.#announced(pod));
-    await this.#walking; // the first survey, most of all: what it sees need not be looked for again
+    await this.#walking?.catch(() => undefined); // the first survey, most of all: what it sees need not be looked for again
     each((pod) => this.#ofProcesses(pod, false));
-    if (rest.size > 0) {
-      await this.#walk();
-      each((pod) => this.#ofProcesses(pod, true));
+    try {
+      if (rest.size > 0) {
+        await this.#walk();
+        each((pod) => this.#ofProcesses(pod, true));
+      }
+      this.#preferMounts(found, rest);
+    } catch (caught) {
+      const error = caught instanceof CulvertError ? caught : new CulvertError('SYSTEM', 'look for network namespaces of pods', caught);
+      return new Map<string, Netns | CulvertError>([...found, ...[...rest].map(({ record }) => [record.uid, error] as const)]);
     }
-    this.#preferMounts(found, rest);
     return found;
   }
 
@@ -170,14 +178,14 @@ export class ProcDiscovery implements Discovery {
       leave.close();
       found.set(uid, use);
     }
-    for (const { record, cookie } of rest) {
-      if (cookie === undefined) continue;
-      for (const path of mounts.values()) {
-        const mounted = this.#open(path);
-        if (mounted?.cookie === cookie) found.set(record.uid, mounted);
-        else mounted?.close();
-        if (found.has(record.uid)) break;
-      }
+    const lost = new Map([...rest].flatMap(({ record, cookie }) => (cookie === undefined ? [] : [[cookie, record.uid]])));
+    if (lost.size === 0) return;
+    for (const path of mounts.values()) {
+      const mounted = this.#open(path);
+      const uid = mounted && lost.get(mounted.cookie);
+      if (mounted === undefined) continue;
+      if (uid === undefined || found.has(uid)) mounted.close();
+      else found.set(uid, mounted);
     }
   }
 }

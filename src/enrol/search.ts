@@ -56,25 +56,25 @@ export class Search {
   }
 
   async #run(): Promise<void> {
-    while (this.#wanted.size > 0) await this.#look();
-    this.#running = false;
+    try {
+      while (this.#wanted.size > 0) await this.#look();
+    } finally {
+      this.#running = false;
+    }
   }
 
   async #look(): Promise<void> {
     const entries = [...this.#wanted];
     this.#wanted.clear();
     const sought = entries.flatMap(({ record, pod }) => (record === undefined ? [] : [{ record, cookie: pod.subject.cookie }]));
-    let found: Map<string, Netns>;
-    try {
-      found = await this.#o.discovery.find(sought);
-    } catch (caught) {
-      const error = caught instanceof CulvertError ? caught : new CulvertError('SYSTEM', 'look for network namespaces of pods', caught);
-      for (const entry of entries) this.#pause(entry);
-      if (!this.#closed) for (const entry of entries) this.#o.onFailed(entry, error);
-      return;
-    }
+    const found = await this.#o.discovery.find(sought);
     for (const entry of entries) {
       const netns = found.get(entry.pod.subject.uid);
+      if (netns instanceof CulvertError) {
+        this.#pause(entry);
+        if (!this.#closed) this.#o.onFailed(entry, netns);
+        continue;
+      }
       if (this.#closed) {
         netns?.close();
         continue;

@@ -3,7 +3,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { pino } from 'pino';
 import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ProcDiscovery } from '../../../src/enrol/discovery.ts';
+import { ProcDiscovery, type Sought } from '../../../src/enrol/discovery.ts';
 import { isProcessPath, openNetns, type Netns } from '../../../src/enrol/netns.ts';
 import type { PodRecord } from '../../../src/sources/source.ts';
 import { native } from '../../../src/sys/native.ts';
@@ -57,11 +57,16 @@ describe('discovery on this machine', () => {
     expect(all.flatMap((each) => each.leftovers())).toEqual([]);
   });
 
-  const find = async (record: PodRecord, cookie?: bigint): Promise<Netns | undefined> => {
-    const found = (await discovery.find([{ record, cookie }])).get(record.uid);
-    if (found !== undefined) open.push(found);
+  const seek = async (...sought: Sought[]): Promise<Map<string, Netns>> => {
+    const found = new Map<string, Netns>();
+    for (const [uid, netns] of await discovery.find(sought)) {
+      if (netns instanceof Error) throw netns;
+      found.set(uid, netns);
+      open.push(netns);
+    }
     return found;
   };
+  const find = async (record: PodRecord, cookie?: bigint): Promise<Netns | undefined> => (await seek({ record, cookie })).get(record.uid);
   const record = (ips: string[], over: Partial<PodRecord> = {}): PodRecord => pod('p', undefined, { uid: randomUUID(), ips, ...over });
 
   it.each(SHAPES.flatMap(([name, shape]) => VERSIONS.map((version) => [name, version, shape] as const)))(
@@ -128,11 +133,7 @@ describe('discovery on this machine', () => {
     const pauseA = await boxes.sandbox(pathA, ['10.99.0.6']);
     const host = await boxes.container('/', pauseA); // somebody of the host who entered it
     await boxes.container(cgroupfs(randomUUID(), containerId()), pauseA); // an ephemeral pod of the host's that did
-    const found = await discovery.find([
-      { record: a, cookie: undefined },
-      { record: b, cookie: undefined },
-    ]);
-    open.push(...found.values());
+    const found = await seek({ record: a, cookie: undefined }, { record: b, cookie: undefined });
     expect(found.get(a.uid)?.path).toBe(ofProcess(pauseA.pid));
     expect(found.get(b.uid)?.path).toBe(ofProcess(pauseB.pid));
     for (const child of [pauseA, inner]) await boxes.end(child);

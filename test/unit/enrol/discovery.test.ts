@@ -67,9 +67,14 @@ class FakeProc {
 
   async seek(...sought: Sought[]): Promise<Record<string, bigint>> {
     const found = await this.discovery.find(sought);
-    expect(this.open.size).toBe(found.size); // what was not chosen is closed
-    for (const netns of found.values()) netns.close();
-    return Object.fromEntries([...found].map(([uid, netns]) => [uid, netns.cookie]));
+    expect(this.open.size).toBe(found.size); // what was not chosen is closed, and nobody could not be looked for
+    return Object.fromEntries(
+      [...found].map(([uid, netns]) => {
+        if (netns instanceof Error) throw netns;
+        netns.close();
+        return [uid, netns.cookie];
+      }),
+    );
   }
 
   close(): void {
@@ -174,11 +179,26 @@ describe('discovery', () => {
     expect(await proc.find(record(1))).toEqual({ [uidOf(1)]: moved });
   });
 
+  it('gives what it found already where it cannot look any further, and says for whom it could not', async () => {
+    const announced = proc.netns('announced', '10.0.0.1');
+    proc.announced.set(uidOf(1), [join(proc.root, 'netns-announced')]);
+    rmSync(join(proc.root, '1'), { recursive: true });
+    // what is listed there as a process is none: nothing under it can be read
+    writeFileSync(join(proc.root, '77'), '');
+    const found = await proc.discovery.find([1, 2].map((n) => ({ record: record(n), cookie: undefined })));
+    const [netns, error] = [1, 2].map((n) => found.get(uidOf(n)));
+    expect(netns).toMatchObject({ cookie: announced });
+    expect(error).toMatchObject({ code: 'SYSTEM', cause: { code: 'ENOTDIR' } });
+    if (netns instanceof Error) throw netns;
+    netns?.close();
+  });
+
   it('says so when there is no procfs', async () => {
     rmSync(join(proc.root, '1'), { recursive: true });
     const broken = new FakeProc();
     broken.close();
-    await expect(broken.discovery.find([{ record: record(1), cookie: undefined }])).rejects.toThrow(/list processes: ENOENT/);
+    const found = await broken.discovery.find([{ record: record(1), cookie: undefined }]);
+    expect(found.get(uidOf(1))).toMatchObject({ message: expect.stringMatching(/^list processes: ENOENT/) as string });
     await broken.discovery.survey(); // logged
   });
 });

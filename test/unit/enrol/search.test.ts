@@ -1,5 +1,6 @@
 /** Pods whose netns nobody named: looked for, and followed when the path under which it was found goes. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { CulvertError } from '../../../src/base/errors.ts';
 import { REDIRECTION_ANNOTATION } from '../../../src/enrol/policy.ts';
 import type { Entry } from '../../../src/enrol/registry.ts';
 import { FLAGS, mesh, pod, World } from '../../support/enrol-world.ts';
@@ -83,7 +84,7 @@ describe('search', () => {
   });
 
   it('reports that processes cannot be looked at, and goes on when they can', async () => {
-    world.discoveryFault = new Error('EACCES');
+    world.discoveryFault = new CulvertError('SYSTEM', 'look for network namespaces of pods: EACCES');
     world.reconciler.apply(mesh('ambient', pod('a', undefined)));
     await vi.waitFor(() => {
       expect(world.why('u-a')).toContain('look for network namespaces of pods');
@@ -153,7 +154,7 @@ describe('search', () => {
     await world.settled('u-a', 'enrolled');
     world.driver.calls.length = 0;
     world.netns.delete('/proc/7/ns/net');
-    world.discoveryFault = new Error('EMFILE');
+    world.discoveryFault = new CulvertError('SYSTEM', 'list processes: EMFILE');
     world.reconciler.tick();
     await vi.waitFor(() => {
       expect(world.troubles).toHaveLength(1);
