@@ -131,8 +131,6 @@ export interface CniStatusResponse {
   ready: boolean;
   /** why not; "" when ready */
   reason: string;
-  /** enrolled pods have no tunnel now: their traffic is refused */
-  limited: boolean;
 }
 
 /** enrolment.json: what the plugin decides by while the agent is away (design §4). */
@@ -152,6 +150,6 @@ export interface PluginConfig {
   runDir: string;
   stateDir: string;
   onAgentDown: 'closed' | 'known' | 'open';
-  /** what STATUS answers: always yes, or whether agent and tunnel are ready. A no makes the whole node NotReady. */
+  /** what STATUS answers: always yes, or whether the agent is ready. A no makes the whole node NotReady. */
   statusPolicy: 'node-ready' | 'agent-ready';
 }

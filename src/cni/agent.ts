@@ -53,7 +53,7 @@ export async function askGc(runDir: string, request: CniGcRequest, deadlineMs: n
 
 export async function askStatus(runDir: string, deadlineMs: number): Promise<CniStatusResponse> {
   const answer = await post(runDir, '/v1/status', {}, deadlineMs);
-  return { ready: flag(answer['ready']), reason: textOf(answer['reason']), limited: answer['limited'] === true };
+  return { ready: flag(answer['ready']), reason: textOf(answer['reason']) };
 }
 
 function flag(value: unknown): boolean {

@@ -22,8 +22,6 @@ export const cniCode = {
   tryAgainLater: 11,
   /** STATUS: no ADD would succeed now */
   notAvailable: 50,
-  /** STATUS: the same, and pods that run are cut off, too */
-  limitedConnectivity: 51,
   /** the agent does not answer and the pod must not start unprotected */
   agentAway: 100,
   /** the agent answered no, and doing the same again will not help */

@@ -7,25 +7,25 @@ import type { PluginContext } from './context.ts';
 import { parseNetConf } from './netconf.ts';
 import { CniError, cniCode } from './spec.ts';
 
-/** @returns nothing to print @throws CniError 50, 51 */
+/** @returns nothing to print @throws CniError 50 */
 export async function status(context: PluginContext): Promise<string> {
   const { plugin } = parseNetConf(context.stdin(), 'STATUS', '1.1.0');
   if (plugin.statusPolicy === 'node-ready') return '';
   try {
-    const { ready, reason, limited } = await askStatus(plugin.runDir, context.deadlines.status);
+    const { ready, reason } = await askStatus(plugin.runDir, context.deadlines.status);
     if (ready) return '';
-    throw notReady(limited ? cniCode.limitedConnectivity : cniCode.notAvailable, reason);
+    throw notReady(reason);
   } catch (error) {
-    if (error instanceof AgentRefused) throw notReady(cniCode.notAvailable, `${error.message} (${error.code})`);
-    if (error instanceof AgentAway) throw notReady(cniCode.notAvailable, `culvert agent does not answer (${error.message})`);
+    if (error instanceof AgentRefused) throw notReady(`${error.message} (${error.code})`);
+    if (error instanceof AgentAway) throw notReady(`culvert agent does not answer (${error.message})`);
     throw error;
   }
 }
 
-function notReady(code: number, cause: string): CniError {
+function notReady(cause: string): CniError {
   return new CniError(
-    code,
+    cniCode.notAvailable,
     `status: no pod can join the mesh now: ${cause}`,
-    'start agent and tunnel of this node ("culvert status" shows both), or set statusPolicy to "node-ready"',
+    'start the culvert agent of this node, or set statusPolicy to "node-ready"',
   );
 }

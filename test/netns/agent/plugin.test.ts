@@ -147,7 +147,7 @@ describe('plugin and agent', () => {
       3000,
       () => scene.log,
     );
-    expect(JSON.parse((await ask()).stdout)).toMatchObject({ code: 51, msg: expect.stringContaining('no tunnel is connected') as string });
+    expect(await ask()).toMatchObject({ code: 0, stdout: '' }); // it is a pod that needs a network, too
     expect(JSON.parse((await add(a, 'c-a2')).stdout)).toMatchObject({
       code: 11,
       msg: expect.stringMatching(/shop\/a.*ZDS_NO_TUNNEL/) as string,

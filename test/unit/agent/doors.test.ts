@@ -54,7 +54,7 @@ describe('plugin door', () => {
           del: () => Promise.resolve(),
           check: () => Promise.resolve({ enrolled: true, reason: 'label', faults: ['no link'] }),
           gc: ({ valid }) => Promise.resolve({ reaped: valid.map(({ ifname }) => ifname), kept: [] }),
-          status: () => ({ ready: false, reason: 'no tunnel', limited: true }),
+          status: () => ({ ready: false, reason: 'no list yet' }),
           ...handlers,
         },
         log,
@@ -70,7 +70,7 @@ describe('plugin door', () => {
     expect(await post('/v1/check', JSON.stringify(add))).toMatchObject({ status: 200, body: { faults: ['no link'] } });
     const valid = Array.from({ length: 10_000 }, () => ({ containerId: 'f'.repeat(64), ifname: 'eth0' })); // more than a node can have
     expect(await post('/v1/gc', JSON.stringify({ network: 'k8s', valid }))).toMatchObject({ status: 200, body: { kept: [] } });
-    expect(await post('/v1/status', '{}')).toMatchObject({ status: 200, body: { ready: false, limited: true } });
+    expect(await post('/v1/status', '{}')).toMatchObject({ status: 200, body: { ready: false, reason: 'no list yet' } });
   });
 
   it.each([

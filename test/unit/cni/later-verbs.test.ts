@@ -76,15 +76,14 @@ describe('STATUS', () => {
     context(conf({ cniVersion: '1.1.0', prevResult: undefined, ...more }), { env: empty });
 
   test('is yes by default, without a question', async () => {
-    await agent(200, { ready: false, reason: 'no', limited: false });
+    await agent(200, { ready: false, reason: 'no' });
     expect(await runVerb(asking())).toBe('');
     expect(world.asked).toEqual([]);
   });
 
   test.each([
-    [{ ready: true, reason: '', limited: false }, undefined],
-    [{ ready: false, reason: 'no tunnel is connected', limited: false }, 50],
-    [{ ready: false, reason: 'no tunnel is connected', limited: true }, 51],
+    [{ ready: true, reason: '' }, undefined],
+    [{ ready: false, reason: 'no list yet' }, 50],
   ])('by "agent-ready" %j is code %s', async (answer, code) => {
     await agent(200, answer);
     const input = asking({ statusPolicy: 'agent-ready' });
@@ -93,7 +92,7 @@ describe('STATUS', () => {
       expect(await failure(input)).toMatchObject({
         cniVersion: '1.1.0',
         code,
-        msg: expect.stringMatching(/no tunnel is connected/) as string,
+        msg: expect.stringMatching(/no list yet/) as string,
         details: expect.stringMatching(/statusPolicy/) as string,
       });
     }
