@@ -9,6 +9,7 @@ import type { Source } from '../sources/source.ts';
 import type { ZdsServer } from '../zds/server.ts';
 import type { AgentStatus, CniStatusResponse, PodStatus } from './api.ts';
 import type { AgentConfig } from './config.ts';
+import type { DatapathWarnings } from './datapath-warnings.ts';
 import type { Readiness } from './readiness.ts';
 
 export const NO_COUNTERS: PodCounters = { outboundRedirected: 0, inboundRedirected: 0, outboundPassed: {}, inboundPassed: {}, dropped: {} };
@@ -20,6 +21,7 @@ export interface Known {
   zds: Pick<ZdsServer, 'connections'>;
   source: Pick<Source, 'kind' | 'synced'>;
   readiness: Pick<Readiness, 'reasons'>;
+  datapathWarnings: Pick<DatapathWarnings, 'of'>;
   /** undefined: somebody else installs the plugin */
   installation: Pick<Installation, 'state' | 'installs' | 'ready'> | undefined;
 }
@@ -64,8 +66,10 @@ export function podsOf(known: Known): PodStatus[] {
     .sort((a, b) => (`${a.namespace}/${a.name}` < `${b.namespace}/${b.name}` ? -1 : 1));
 }
 
-function podOf({ config, driver }: Known, entry: Entry): PodStatus {
+function podOf(known: Known, entry: Entry): PodStatus {
+  const { config, driver } = known;
   const { subject, since } = entry.pod;
+  const warnings = warningsOf(known, entry);
   const { cookie } = subject;
   return {
     uid: subject.uid,
@@ -77,9 +81,14 @@ function podOf({ config, driver }: Known, entry: Entry): PodStatus {
     state: summary(entry),
     datapath: subject.datapath,
     reason: reason(entry),
-    ...(entry.warnings.size === 0 ? {} : { warnings: [...entry.warnings.values()] }),
+    ...(warnings.length === 0 ? {} : { warnings }),
     driver: driver.name,
     since: since.toISOString(),
     counters: cookie === undefined || subject.datapath === 'none' ? NO_COUNTERS : driver.counters(cookie),
   };
+}
+
+/** What is not as the pod's owner may expect, by its annotations and by the datapath; one sentence each. */
+export function warningsOf({ datapathWarnings }: Pick<Known, 'datapathWarnings'>, entry: Entry): string[] {
+  return [...entry.warnings.values(), ...datapathWarnings.of(entry)];
 }
