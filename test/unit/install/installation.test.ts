@@ -69,6 +69,18 @@ describe('installs', () => {
     await until(() => expect(installation?.ready).toBe(true));
   });
 
+  test('as soon as the only one is no longer damaged; says which it is', async () => {
+    on.write('10-kindnet.conflist', kindnet.slice(0, 50));
+    expect((await install()).state).toMatchObject({
+      ready: false,
+      reason: expect.stringMatching(
+        /^waiting: there is no network configuration in \S+ yet; 10-kindnet\.conflist is none: not JSON/,
+      ) as string,
+    });
+    on.write('10-kindnet.conflist', kindnet);
+    await until(() => expect(installation?.state).toEqual({ ready: true, file: '10-kindnet.conflist', reason: '' }));
+  });
+
   test('nothing where an operator is needed, and says so', async () => {
     on.write('10-kindnet.conflist', kindnet);
     await expect(install({ plugin: '/nonexistent/culvert-cni' })).rejects.toMatchObject({ code: 'SYSTEM' });
