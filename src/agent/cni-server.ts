@@ -26,6 +26,8 @@ export interface CniHandlers {
 
 /** A list of valid attachments of 10,000 pods fits, and stdin of the plugin is limited to the same. */
 const MAX_BODY = 1 << 20;
+/** An agent that is told to stop has 30 s for all of it: who is not answered by then finds nobody, and asks again as then. */
+const CLOSE_MS = 5000;
 const name = z.string().min(1).max(253);
 /** The file that remembers it is called by it. */
 const containerId = z
@@ -93,7 +95,9 @@ export async function serveCni(
   return {
     close: () =>
       new Promise((resolve) => {
+        const late = setTimeout(() => server.closeAllConnections(), CLOSE_MS); // one that never asked anything is not idle to Node
         server.close(() => {
+          clearTimeout(late);
           resolve();
         });
         server.closeIdleConnections();

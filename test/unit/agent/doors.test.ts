@@ -1,9 +1,11 @@
+import { once } from 'node:events';
 import { openSync, closeSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ADMIN_PACKET, adminConnection, type AdminHandler } from '../../../src/agent/admin.ts';
 import { serveCni, type CniHandlers } from '../../../src/agent/cni-server.ts';
 import { CulvertError } from '../../../src/base/errors.ts';
@@ -61,6 +63,24 @@ describe('plugin door', () => {
       ),
     );
   };
+
+  it('closes although somebody connected and says nothing, or waits for an answer that does not come', async () => {
+    await serve({ add: () => new Promise(() => undefined) });
+    const silent = connect(join(directory, 'cni.sock'));
+    await once(silent, 'connect');
+    const waiting = expect(post('/v1/add', JSON.stringify(add))).rejects.toThrow();
+    await expect(post('/v1/status', '{}')).resolves.toMatchObject({ status: 200 }); // both were accepted before
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    try {
+      const closed = Promise.all(closers.splice(0).map((each) => each.close()));
+      vi.runAllTimers();
+      await closed;
+    } finally {
+      vi.useRealTimers();
+    }
+    await waiting;
+    silent.destroy();
+  });
 
   it('answers, for root only', async () => {
     await serve({});
