@@ -173,7 +173,7 @@ export class Installation {
       this.#warnOnce({ file: name, faults }, 'file is no valid network configuration, skipped as runtimes do');
     if (file === undefined) {
       const wanted = this.#options.confName ?? 'network configuration';
-      const bad = skipped.map(({ name, faults }) => `; ${name} is none: ${faults.join(', ')}`).join('');
+      const bad = skipped.map(({ name, faults }) => `; ${name}: ${faults.join(', ')}`).join('');
       this.#become({ ready: false, file, reason: `waiting: there is no ${wanted} in ${this.#options.confDir} yet${bad}` });
     } else {
       this.#become({ ready: true, file, reason: '' });

@@ -231,7 +231,7 @@ describe('what people get wrong', () => {
         await until('the agent to say so', async () => (await readyz()).startsWith('not ready: '));
         await cluster.apply([appPod({ namespace: 'shop', name: 'meanwhile' })]);
         console.log(`${what}: ${await readyz()}`);
-        expect(await readyz()).toMatch(/there is no network configuration in \/etc\/cni\/net\.d yet; 10-pods\.conflist is none: not JSON/);
+        expect(await readyz()).toMatch(/there is no network configuration in \/etc\/cni\/net\.d yet; 10-pods\.conflist: it is not JSON/);
         expect(await agentLog()).toMatch(/"file":"10-pods.conflist".*skipped as runtimes do/);
         expect(readFileSync(node.path(path), 'utf8')).toBe(broken);
         expect(await ask('client')).toBe('ok'); // who is in the mesh feels nothing

@@ -74,7 +74,7 @@ describe('installs', () => {
     expect((await install()).state).toMatchObject({
       ready: false,
       reason: expect.stringMatching(
-        /^waiting: there is no network configuration in \S+ yet; 10-kindnet\.conflist is none: not JSON/,
+        /^waiting: there is no network configuration in \S+ yet; 10-kindnet\.conflist: it is not JSON/,
       ) as string,
     });
     on.write('10-kindnet.conflist', kindnet);
