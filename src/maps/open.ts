@@ -1,4 +1,5 @@
 /** The datapath's maps as one set of handles: from their pins, or from an object just loaded. */
+import { existsSync } from 'node:fs';
 import type { LoadedObject } from '../../addon/index.d.ts';
 import { CulvertError } from '../base/errors.ts';
 import { native } from '../sys/native.ts';
@@ -31,6 +32,9 @@ export interface Maps {
 /** The maps that are pinned, by C name, which is also the pin's name. The socket storages live with their programs. */
 export const pinnedMaps = (Object.keys(layout) as MapName[]).filter((name) => layout[name].type !== 'sk_storage');
 
+/** Maps that came after the first version, whose pins lack them: opened from those they are empty. */
+const LATER: readonly MapName[] = ['kubelets', 'trials', 'node_sources'];
+
 /** @throws CulvertError SYSTEM with ENOENT when a pin is missing; MAP_LAYOUT when it is another version's map */
 export function openPinnedMaps(dir: string): Maps {
   const fds = new Map<MapName, number>();
@@ -39,10 +43,9 @@ export function openPinnedMaps(dir: string): Maps {
     fds.clear();
   };
   try {
-    for (const name of pinnedMaps) {
-      fds.set(name, get(`${dir}/${name}`));
-    }
-    return handles(fds, close);
+    const absent = LATER.filter((name) => !existsSync(`${dir}/${name}`));
+    for (const name of pinnedMaps) if (!absent.includes(name)) fds.set(name, get(`${dir}/${name}`));
+    return handles(fds, close, absent);
   } catch (error) {
     close();
     throw error;
@@ -82,7 +85,7 @@ function get(path: string): number {
   }
 }
 
-function handles(fds: ReadonlyMap<MapName, number>, closeFds: () => void): Maps {
+function handles(fds: ReadonlyMap<MapName, number>, closeFds: () => void, absent: readonly MapName[] = []): Maps {
   const fd = (name: MapName): number => {
     const found = fds.get(name);
     if (found === undefined) throw new CulvertError('MAP_LAYOUT', `open map ${name}: the object has none`);
@@ -91,7 +94,7 @@ function handles(fds: ReadonlyMap<MapName, number>, closeFds: () => void): Maps 
   };
   const open: { retire(): void }[] = [];
   const typed = <N extends TypedMapName>(name: N): TypedMap<N> => {
-    const map = new TypedMap(name, fd(name));
+    const map = new TypedMap(name, absent.includes(name) ? undefined : fd(name));
     open.push(map);
     return map;
   };

@@ -11,19 +11,33 @@ export const Update = { any: 0, noExist: 1, exist: 2 } as const;
 /** The maps that have keys and can be read from outside of a program. */
 export type TypedMapName = Exclude<MapName, 'events' | 'dns_dst' | 'tunnel_tag' | 'host_sock'>;
 
+const refused = (code: 'EBADF' | 'ENOENT', why: string): Error =>
+  Object.assign(new Error(`${code}: ${why}`), { code, errno: constants.errno[code], syscall: 'bpf' });
+
+/** A map that is not there is empty, and takes nothing. */
+const ABSENT: BpfMap = {
+  lookup: () => undefined,
+  update: () => {
+    throw refused('ENOENT', 'the version that pinned the maps had none of this name');
+  },
+  delete: () => false,
+};
+
 /** The fd belongs to whoever opened it: see open.ts. */
 export class TypedMap<N extends TypedMapName> {
   readonly name: N;
+  /** -1: there is no such map */
   readonly fd: number;
   #map: BpfMap | undefined;
   readonly #key: Kind;
   readonly #value: Kind;
   readonly #perCpu: boolean;
 
-  constructor(name: N, fd: number) {
+  /** @param fd undefined: there is no such map, it reads as an empty one */
+  constructor(name: N, fd: number | undefined) {
     this.name = name;
-    this.fd = fd;
-    this.#map = native.bpfMap(fd);
+    this.fd = fd ?? -1;
+    this.#map = fd === undefined ? ABSENT : native.bpfMap(fd);
     this.#key = maps[name].key;
     this.#value = maps[name].value;
     this.#perCpu = maps[name].type === 'percpu_hash';
@@ -54,6 +68,7 @@ export class TypedMap<N extends TypedMapName> {
 
   /** All entries; those that come or go meanwhile may be among them or not. */
   entries(): { key: KeyOf<N>; value: ValueOf<N> }[] {
+    if (this.#map === ABSENT) return [];
     return this.#do('dump', () => native.bpfMapDump(this.fd)).map(({ key, value }) => ({
       key: decode(this.#key, key) as KeyOf<N>,
       value: this.#decodeValue(value),
@@ -76,12 +91,11 @@ export class TypedMap<N extends TypedMapName> {
 
   /** As created: the loader's size, not the layout's default. */
   get maxEntries(): number {
-    return native.bpfInfo(this.fd).maxEntries ?? 0;
+    return this.#map === ABSENT ? 0 : (native.bpfInfo(this.fd).maxEntries ?? 0);
   }
 
   #handle(): BpfMap {
-    if (this.#map === undefined)
-      throw Object.assign(new Error('EBADF: it is closed'), { code: 'EBADF', errno: constants.errno.EBADF, syscall: 'bpf' });
+    if (this.#map === undefined) throw refused('EBADF', 'it is closed');
     return this.#map;
   }
 

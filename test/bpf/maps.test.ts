@@ -68,6 +68,20 @@ describe('opening', () => {
     }
   });
 
+  test('a map that an earlier version did not have is empty', () => {
+    renameSync(`${dir}/trials`, `${node.bpffs}/aside`);
+    try {
+      using maps = openPinnedMaps(dir);
+      expect(maps.trials.entries()).toEqual([]);
+      expect(maps.trials.get({ cookie: 1n, addr: '10.0.0.1' })).toBeUndefined();
+      expect(maps.trials.delete({ cookie: 1n, addr: '10.0.0.1' })).toBe(false);
+      expect(() => maps.trials.set({ cookie: 1n, addr: '10.0.0.1' }, { src: '::', sport: 0, seen: 0 })).toThrow(/map trials/);
+      expect(dumpMaps(maps, 'trials')).toMatchObject([{ map: 'trials', entries: 0, maxEntries: 0, rows: [] }]);
+    } finally {
+      renameSync(`${node.bpffs}/aside`, `${dir}/trials`);
+    }
+  });
+
   test('names the pin that is missing', () => {
     expect(() => openPinnedMaps(`${dir}/nowhere`)).toThrow(expect.objectContaining({ code: 'SYSTEM', systemCode: 'ENOENT' }) as Error);
   });

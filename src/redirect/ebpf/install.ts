@@ -119,7 +119,9 @@ function pinnable(object: LoadedObject): LoadedObject['maps'] {
 }
 
 function load(o: InstallOptions, pins: Pins, first: boolean): LoadedObject {
-  const reuse = first ? {} : Object.fromEntries(list(pins.maps).map((name) => [name, `${pins.maps}/${name}`]));
+  // a later version, taken back, may have left maps that this one does not know: they stay as they are
+  const known = list(pins.maps).filter((name) => (pinnedMaps as readonly string[]).includes(name));
+  const reuse = first ? {} : Object.fromEntries(known.map((name) => [name, `${pins.maps}/${name}`]));
   try {
     return native.bpfLoad(o.object, { rodata: o.constants, reuse, maxEntries: mapSizes(o.maxPods) });
   } catch (error) {

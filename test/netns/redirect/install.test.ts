@@ -1,8 +1,8 @@
-import { mkdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { native } from '../../../src/sys/native.ts';
 import { createLogger } from '../../../src/base/log.ts';
-import { probeEbpf } from '../../../src/redirect/ebpf/index.ts';
+import { probeEbpf, uninstallEbpf } from '../../../src/redirect/ebpf/index.ts';
 import { programs } from '../../../src/maps/index.ts';
 import { settingsOf, tree } from '../../support/netns.ts';
 import { INSTANCE, Scene, eventually, linkOf, withFd, type Link } from './scene.ts';
@@ -93,6 +93,45 @@ test('another program: swapped by link update, one link at a time, under traffic
     expect(after[name]?.id, name).toBe(link.id);
     expect(after[name]?.program === link.program, name).toBe(!['connect4', 'sock_ops', 'lookup'].includes(name));
   }
+});
+
+const LATER = ['kubelets', 'node_sources', 'trials'];
+
+test('pins of a version that had fewer maps: adopted, what is new is added, and pods go on', async () => {
+  const pod = await scene.node.pod('a', 2);
+  const [tunnel, app] = await Promise.all([scene.tunnel(), scene.app(pod)]);
+  await scene.enrol(pod, tunnel);
+  scene.driver.close();
+  for (const name of LATER) unlinkSync(`${scene.pinDir}/maps/${name}`);
+  scene.driver = scene.start();
+  expect(tree(`${scene.pinDir}/maps`)).toEqual(expect.arrayContaining(LATER));
+  await scene.prepare(pod);
+  expect((await app.call('connect', { host: '10.77.200.1', port: 81 })).greeting?.by).toBe('tunnel-a:15001');
+});
+
+test('pins of a version that had more maps: adopted, so that an upgrade can be taken back', async () => {
+  const pod = await scene.node.pod('a', 2);
+  const [tunnel, app] = await Promise.all([scene.tunnel(), scene.app(pod)]);
+  await scene.enrol(pod, tunnel);
+  const maps = scene.maps();
+  native.bpfPin(maps.trials.fd, `${scene.pinDir}/maps/of_tomorrow`);
+  maps.close();
+  scene.restart();
+  expect(tree(`${scene.pinDir}/maps`)).toContain('of_tomorrow');
+  expect((await app.call('connect', { host: '10.77.200.1', port: 81 })).greeting?.by).toBe('tunnel-a:15001');
+});
+
+test('uninstalling what a version with fewer maps left', async () => {
+  const pod = await scene.node.pod('a', 2);
+  const before = settingsOf(pod.netnsName);
+  await scene.prepare(pod);
+  scene.driver.close();
+  for (const name of LATER) unlinkSync(`${scene.pinDir}/maps/${name}`);
+  const options = { pinDir: scene.pinDir, instance: INSTANCE, procRoot: '/proc', deadlineMs: 0, force: false };
+  const done = await uninstallEbpf({ ...options, log: createLogger('test', 'silent') });
+  expect(done).toEqual({ pods: ['test/a'], pins: true });
+  expect(settingsOf(pod.netnsName)).toBe(before);
+  expect(existsSync(scene.pinDir)).toBe(false);
 });
 
 test('other constants: every program is swapped, though its tag is the same', () => {
