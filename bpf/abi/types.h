@@ -78,7 +78,7 @@ struct arrival {
 	struct addr src;
 	__be16 sport;
 	__u16 reserved;
-	__u32 seen; /* 0: nothing arrived yet */
+	__u32 seen; /* SYNs so far; src and sport are the last one's */
 };
 
 struct counter_key {

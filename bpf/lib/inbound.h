@@ -43,7 +43,7 @@ static __always_inline bool note_trial(const struct tuple *t)
 		return false;
 	arrival->src = t->src;
 	arrival->sport = t->sport;
-	arrival->seen = 1;
+	__sync_fetch_and_add(&arrival->seen, 1); /* more than the agent sent: somebody forges */
 	return true;
 }
 

@@ -53,6 +53,7 @@ export class EbpfDriver implements RedirectDriver {
   readonly #watches = new Map<bigint, PodWatch>();
   /** removals under way: whoever comes meanwhile waits for them */
   readonly #leaving = new Map<bigint, Promise<void>>();
+  #rechecking: Promise<void> | undefined;
   #closed = false;
 
   /** Everything given is closed with the driver. */
@@ -127,8 +128,10 @@ export class EbpfDriver implements RedirectDriver {
     this.#node.refresh();
   }
 
-  async recheckPods(): Promise<void> {
-    for (const cookie of [...this.#watches.keys()]) await this.#examine(cookie);
+  /** Where pods do not answer this takes longer than the tick: one at a time. */
+  recheckPods(): Promise<void> {
+    this.#rechecking ??= this.#recheck().finally(() => (this.#rechecking = undefined));
+    return this.#rechecking;
   }
 
   activate(cookie: bigint): void {
@@ -234,6 +237,10 @@ export class EbpfDriver implements RedirectDriver {
     this.#unwatched.delete(cookie);
     this.#masquerading.forget(cookie);
     this.#told.delete(cookie);
+  }
+
+  async #recheck(): Promise<void> {
+    for (const cookie of [...this.#watches.keys()]) await this.#examine(cookie);
   }
 
   /** How the node's connections arrive there, and whether the pod has warnings that nobody was told of. Never throws. */

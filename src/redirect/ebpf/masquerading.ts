@@ -90,7 +90,7 @@ export class Masquerading {
     this.#apply(cookie, found, silent);
   }
 
-  /** What a stranger sends to the same port meanwhile could be taken for ours: a source that is not ours must show twice. */
+  /** A source that is not ours must show twice: a rule that was being changed meanwhile says nothing. */
   async #try(cookie: bigint, address: string): Promise<Rewritten | 'as sent' | 'silent'> {
     let last: string | undefined;
     for (;;) {
@@ -100,7 +100,7 @@ export class Masquerading {
       const sameAddress = canonical(sent.address) === arrived.address;
       if ((sameAddress && sent.port === arrived.port) || this.#o.isIstioProbe(arrived.address)) return 'as sent';
       if (last === arrived.address) return { ...trial, address, ofNode: sameAddress || this.#isOfNode(arrived.address) };
-      if (last !== undefined) return 'silent'; // each time another: not to be told apart from strangers
+      if (last !== undefined) return 'silent'; // each time another
       last = arrived.address;
     }
   }

@@ -2,7 +2,9 @@
  * Node traffic that is rewritten on its way to pods: found by the agent's trial of each pod, answered by an exemption of the node's
  * address for that pod alone, told, and taken back when the rule goes.
  */
+import { execFileSync } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { REASON } from '../../../src/maps/index.ts';
 import type { Connected } from '../../support/endpoint.ts';
 import type { Endpoint, TestPod } from '../../support/netns.ts';
 import { eventually, Scene } from '../redirect/scene.ts';
@@ -161,6 +163,44 @@ describe.each(['iptables', 'nftables'] as const)('by %s', (backend) => {
     expect((await probe('v4')).ok).toBe(false);
     scene.restart();
   });
+});
+
+/** As CAP_NET_RAW allows any container: SYNs to the trial's port with the node's address, until `done`. */
+async function forgeTrials(attacker: TestPod, done: () => Promise<void>): Promise<void> {
+  const quiet = 'echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore; echo 2 > /proc/sys/net/ipv4/conf/all/arp_announce';
+  execFileSync('nsenter', [`--net=${attacker.netns}`, 'sh', '-c', quiet]);
+  await scene.node.ipIn(attacker.netnsName, 'addr add 10.77.0.1/32 dev lo');
+  const endpoint = await scene.app(attacker);
+  const loads = Array.from({ length: 100 }, (_, i) => `load${i}`);
+  for (const name of loads) await endpoint.call('load', { name, host: pod.ip4, port: 15002, localAddress: '10.77.0.1', timeoutMs: 5 });
+  try {
+    await done();
+  } finally {
+    for (const name of loads) await endpoint.call('stop', { name });
+  }
+}
+
+test('who forges trials with the node’s address exempts nobody', async () => {
+  await enrol();
+  await scene.driver.recheckPods();
+  await forgeTrials(await scene.node.pod('attacker', 4), async () => {
+    for (let i = 0; i < 40; i++) {
+      await scene.driver.recheckPods();
+      expect(sources()).toEqual([]);
+    }
+  });
+  expect(await scene.warnings(pod, cookie)).toEqual([]);
+  const maps = scene.maps();
+  expect(maps.counters.get({ cookie, reason: REASON.MISC_TRIAL })).toBeGreaterThan(100n); // more than the agent's own
+  maps.close();
+});
+
+test('two looks at all pods are one', async () => {
+  await enrol();
+  const first = scene.driver.recheckPods();
+  expect(scene.driver.recheckPods()).toBe(first);
+  await first;
+  expect(scene.driver.recheckPods()).not.toBe(first);
 });
 
 test('what is exempt by address goes with the pod, and what a killed agent left of it, too', async () => {
