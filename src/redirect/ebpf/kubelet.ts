@@ -87,8 +87,8 @@ export class KubeletCgroups {
         if (!NAMES.has(readFileSync(`${procRoot}/${pid}/comm`, 'utf8').trim())) return [];
         if (namespaceId(`${procRoot}/${pid}/ns/net`) !== node) return [];
         const directory = this.#directoryOf(pid, tree);
-        // a container of the host's network may run a process of any name
-        return directory.includes('/kubepods') ? [] : [{ pid, started, directory }];
+        // a container of the host's network may run a process of any name; below kubelet's own slice its tree is kubelet-kubepods.slice
+        return directory.includes('kubepods') ? [] : [{ pid, started, directory }];
       } catch (error) {
         if (startTime(pid, procRoot) !== started || isGone(error)) return []; // it ended meanwhile
         throw error;

@@ -2,6 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { native } from '../../../src/sys/native.ts';
 import type { Endpoint, TestPod } from '../../support/netns.ts';
@@ -162,13 +163,17 @@ describe('found by its process', () => {
     for (const each of [kubelet, other]) await each.kill();
   });
 
-  test('a process of that name in a pod is not it', async () => {
-    const path = scene.node.cgroupPath('kubepods.slice');
-    await named('kubelet', path);
-    scene.driver.close();
-    expect(() => scene.start({ probeExemption: 'kubelet' })).toThrow(/no process of the node named kubelet/);
-    scene.driver = scene.start();
-  });
+  test.each(['kubepods.slice', 'kubelet.slice/kubelet-kubepods.slice'])(
+    'a process of that name in a pod, below %s, is not it',
+    async (slice) => {
+      scene.node.cgroupPath(dirname(slice));
+    const path = scene.node.cgroupPath(slice);
+      await named('kubelet', path);
+      scene.driver.close();
+      expect(() => scene.start({ probeExemption: 'kubelet' })).toThrow(/no process of the node named kubelet/);
+      scene.driver = scene.start();
+    },
+  );
 
   test('in the root of the hierarchy it cannot be told: the remedy is named', async () => {
     await named('kubelet', scene.node.cgroupRoot);
