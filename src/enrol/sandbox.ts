@@ -87,7 +87,10 @@ export function found(entry: Entry, open: OpenNetns): boolean {
     entry.netns = 'named';
     return true;
   } catch (error) {
-    if (state !== 'out' && isCulvert(error, 'NETNS_GONE')) entry.pod.send('netnsGone');
+    if (isCulvert(error, 'NETNS_GONE')) {
+      entry.sandbox = undefined; // its DEL came before, or never: it must not hinder that the pod is looked for
+      if (state !== 'out') entry.pod.send('netnsGone');
+    }
     return wait(describe(error));
   }
 }

@@ -132,7 +132,7 @@ export class World {
           const fault = this.discoveryFault;
           if (fault !== undefined) return new Map(sought.map(({ record }) => [record.uid, fault]));
           const paths = sought.map(({ record }) => [record.uid, this.processes.get(record.uid)] as const);
-          return new Map(paths.flatMap(([uid, path]) => (path === undefined ? [] : [[uid, openNetns(path)]])));
+          return new Map(paths.flatMap(([uid, path]) => (path === undefined || !this.netns.has(path) ? [] : [[uid, openNetns(path)]])));
         },
         survey: () => Promise.resolve(),
       },

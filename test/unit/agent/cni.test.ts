@@ -185,6 +185,23 @@ describe('plugin requests', () => {
     await world.settled('u-a', 'enrolled');
   });
 
+  it('do not hinder the search for a pod whose sandbox went before the source knew the pod', async () => {
+    world.reconciler.apply(mesh('ambient'));
+    const added = addPod(world.reconciler, ask(), 1000);
+    await handlers().del(ask());
+    world.netns.delete('/ns/a');
+    world.reconciler.apply(mesh('ambient', pod('a', undefined)));
+    await expect(added).rejects.toMatchObject({ code: 'NETNS_UNKNOWN' });
+    world.processes.set('u-a', '/ns/b');
+    await vi.waitFor(
+      () => {
+        world.reconciler.tick();
+        expect(world.state('u-a')).toBe('enrolled');
+      },
+      { interval: 2 },
+    );
+  });
+
   it('fail at once when the pod is deleted meanwhile', async () => {
     world.tunnel = 'hangs';
     world.reconciler.apply(mesh('ambient', pod('a', undefined)));
