@@ -39,7 +39,45 @@ describe('the chart', () => {
   });
 });
 
+describe('on OpenShift', () => {
+  /** Accounts of the release's namespace that may use a SecurityContextConstraints. */
+  async function constraints(values: Values): Promise<Record<string, string[]>> {
+    const objects = manifests(await rendered({ global: { platform: 'openshift' }, ...values })) as unknown as Rbac[];
+    const ofRole = (name: string): string[] =>
+      objects
+        .filter(({ kind, metadata }) => /^(Cluster)?Role$/.test(kind) && metadata.name === name)
+        .flatMap(({ rules = [] }) => rules)
+        .filter(({ resources }) => resources.includes('securitycontextconstraints'))
+        .flatMap(({ resourceNames = [] }) => resourceNames);
+    const bound = objects.flatMap(({ roleRef, subjects = [] }) =>
+      subjects.flatMap(({ name }) => ofRole(roleRef?.name ?? '').map((constraint) => [name, [constraint]] as const)),
+    );
+    return Object.fromEntries(bound);
+  }
+
+  it('each account may have what its pods ask for', async () => {
+    expect(await constraints({})).toMatchObject({
+      'culvert-node': ['privileged'],
+      ztunnel: ['privileged'],
+      'culvert-control': ['nonroot-v2'],
+    });
+    const agentOnly = Object.keys(await constraints({ tunnel: { builtin: { enabled: false } }, control: { enabled: false } }));
+    expect(agentOnly).toContain('culvert-node');
+    expect(agentOnly).not.toContain('ztunnel');
+    expect(agentOnly).not.toContain('culvert-control');
+    expect(await constraints({ global: { platform: '' } })).toEqual({});
+  });
+});
+
 describe('values', () => {
+  it('of lists that are there without an item, which YAML takes for null, are empty', async () => {
+    const objects = manifests(await rendered({ excludeNamespaces: null, control: { nodeAccounts: null, servingNames: null } }));
+    const config = (name: string): unknown =>
+      parse((named(objects, 'ConfigMap', name)['data'] as Record<string, string>)['config.yaml']!) as unknown;
+    expect(config('culvert-node')).toMatchObject({ excludedNamespaces: [] });
+    expect(config('culvert-control')).toMatchObject({ nodeAccounts: ['culvert-system/ztunnel'], servingNames: [] });
+  });
+
   const refusals: [values: Values, message: string][] = [
     [{ ambient: { dnscapture: true } }, "at '/ambient': additional properties 'dnscapture' not allowed"],
     [{ tunel: { builtin: { enabled: false } } }, "at '': additional properties 'tunel' not allowed"],
@@ -88,6 +126,14 @@ describe('values', () => {
     ]);
   });
 });
+
+interface Rbac {
+  kind: string;
+  metadata: { name: string };
+  rules?: { resources: string[]; resourceNames?: string[] }[];
+  roleRef?: { name: string };
+  subjects?: { name: string }[];
+}
 
 function named(objects: ReturnType<typeof manifests>, kind: string, name: string): ReturnType<typeof manifests>[number] {
   return objects.find((object) => object.kind === kind && object.metadata.name === name)!;
