@@ -13,8 +13,8 @@ export interface CgroupOwner {
 const UUID = /([0-9a-f]{8})[-_]?([0-9a-f]{4})[-_]?([0-9a-f]{4})[-_]?([0-9a-f]{4})[-_]?([0-9a-f]{12})/;
 const POD = new RegExp(`[^0-9a-z]pod${UUID.source}(?![0-9a-z])`, 'gi');
 const WHOLE = new RegExp(`^${UUID.source}$`, 'i');
-/** CRI-O may leave the pod out; other runtimes' ids without a pod are not Kubernetes'. */
-const CRIO = /(?:^|\/)crio-(?:conmon-)?([0-9a-f]{64})$/;
+/** CRI-O may leave the pod out; other runtimes' ids without a pod are not Kubernetes'. What follows was made by that container. */
+const CRIO = /\/crio-(?:conmon-)?([0-9a-f]{64})(?![0-9a-z])/;
 
 /**
  * @param text of /proc/PID/cgroup
@@ -27,13 +27,20 @@ export function ownerOf(text: string): CgroupOwner | undefined {
     const path = pathOf(line);
     if (path === undefined) continue;
     const matches = [...path.matchAll(POD)];
+    const crio = CRIO.exec(path);
+    if (crio !== null && crio.index < (matches[0]?.index ?? -1)) return undefined; // a pod's name that a container wrote
     for (const match of matches) pods.add(match.slice(1).join('-').toLowerCase());
     const last = matches.at(-1);
-    const container = last === undefined ? CRIO.exec(path)?.[1] : containerIn(path.slice(last.index + last[0].length));
+    const container = last === undefined ? whole(path, crio) : containerIn(path.slice(last.index + last[0].length));
     if (container !== undefined) containers.add(container);
   }
   if (pods.size > 1 || containers.size > 1 || pods.size + containers.size === 0) return undefined;
   return { podUid: [...pods][0], containerId: [...containers][0] };
+}
+
+/** Its id, when nothing follows. */
+function whole(path: string, match: RegExpExecArray | null): string | undefined {
+  return match !== null && match.index + match[0].length === path.length ? match[1] : undefined;
 }
 
 /** The spelling that `ownerOf` gives. Undefined for what is no UUID: some sources' uids are none. */

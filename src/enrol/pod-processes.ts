@@ -36,8 +36,9 @@ export async function podProcesses(proc: string, nodeNetns: string | undefined):
     try {
       look(pid, proc, nodeNetns, found);
     } catch (error) {
-      // with ptrace access, what stays closed is in a user namespace above ours, where none of our pods can be
-      if (!isSystem(error, 'EACCES') || !traces) throw error;
+      // A cgroup with a longer path than the kernel tells is one that a container made in its own: one process must not hide all others.
+      // With ptrace access, what stays closed is in a user namespace above ours, where none of our pods can be.
+      if (!isSystem(error, 'ENAMETOOLONG') && !(isSystem(error, 'EACCES') && traces)) throw error;
     }
   }
   for (const list of found.values()) list.sort((a, b) => (a.started < b.started ? -1 : a.started > b.started ? 1 : a.pid - b.pid));

@@ -1,4 +1,4 @@
-import { linkSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -191,6 +191,17 @@ describe('discovery', () => {
     expect(error).toMatchObject({ code: 'SYSTEM', cause: { code: 'ENOTDIR' } });
     if (netns instanceof Error) throw netns;
     netns?.close();
+  });
+
+  it('goes on past a process whose cgroup has a longer path than the kernel tells, as whoever may make cgroups can have it', async () => {
+    const a = proc.netns('a', '10.0.0.1');
+    for (const pid of [99, 101]) {
+      proc.process(pid, { netns: 'b', cgroup: of(2), started: 1 });
+      rmSync(join(proc.root, `${pid}/cgroup`));
+      symlinkSync('d'.repeat(300), join(proc.root, `${pid}/cgroup`)); // ENAMETOOLONG
+    }
+    proc.process(100, { netns: 'a', cgroup: of(1), started: 10 });
+    expect(await proc.find(record(1), record(2))).toEqual({ [uidOf(1)]: a });
   });
 
   it('says so when there is no procfs', async () => {

@@ -80,6 +80,10 @@ describe('cgroup of a pod', () => {
     expect(ownerOf(v2(`/kubepods/pod${UID}/${ID}/kubepods/pod${other}/${ID}`))).toBeUndefined();
     expect(ownerOf(`${v2(`/kubepods/pod${UID}/${ID}`)}4:memory:/kubepods/pod${UID}/${'cd'.repeat(32)}\n`)).toBeUndefined();
     expect(ownerOf(`${v2(`/crio-${ID}.scope`)}4:memory:/crio-${'cd'.repeat(32)}.scope\n`)).toBeUndefined();
+    // made by a container in its own cgroup
+    expect(ownerOf(v2(`/machine.slice/crio-${ID}.scope/crio-${'cd'.repeat(32)}`))).toBeUndefined();
+    expect(ownerOf(v2(`/machine.slice/crio-${ID}.scope/any/crio-conmon-${'cd'.repeat(32)}.scope`))).toBeUndefined();
+    expect(ownerOf(v2(`/machine.slice/crio-${ID}.scope/kubepods/pod${UID}/${ID}`))).toBeUndefined();
   });
 
   it('never throws, and finds no pod where none is written', () => {
