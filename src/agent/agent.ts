@@ -152,6 +152,7 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
       metrics,
       since: (uid) => reconciler.registry.get(uid)?.pod.since.getTime(),
       leaving: (cookie) => gauges.leaving(cookie),
+      left: (cookie) => gauges.left(cookie),
     }),
     openNetns: netnsAt,
     discover: discoveryOf({ config, attachments, openNetns: netnsAt, log: log.child({ part: 'discovery' }) }),

@@ -93,6 +93,10 @@ export class Gauges {
     this.#totals.readLast(this.#o.driver.tallies(cookie));
   }
 
+  left(cookie: bigint): void {
+    this.#totals.forget(cookie);
+  }
+
   #datapath(): void {
     const { tallies, maps } = this.#o.driver.readAll();
     this.#totals.read(tallies);

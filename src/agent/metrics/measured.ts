@@ -17,9 +17,11 @@ export interface StepsOptions {
   since: (uid: string) => number | undefined;
   /** its counters are about to be deleted */
   leaving: (cookie: bigint) => void;
+  /** they are */
+  left: (cookie: bigint) => void;
 }
 
-export function measuredSteps(steps: PodSteps, { metrics, since, leaving }: StepsOptions): PodSteps {
+export function measuredSteps(steps: PodSteps, { metrics, since, leaving, left }: StepsOptions): PodSteps {
   /** by uid, of pods that were never in: the first attempt counts, however many it takes */
   const begun = new Map<string, number>();
   const observe = (until: string, uid: string): void => {
@@ -32,13 +34,15 @@ export function measuredSteps(steps: PodSteps, { metrics, since, leaving }: Step
       const from = action === 'prepare' && !begun.has(pod.uid) ? since(pod.uid) : undefined;
       if (from !== undefined) begun.set(pod.uid, from);
       if (action === 'annotateOff') begun.delete(pod.uid);
-      if (action === 'remove' && pod.cookie !== undefined) leaving(pod.cookie);
+      const removed = action === 'remove' ? pod.cookie : undefined;
+      if (removed !== undefined) leaving(removed);
       try {
         await steps.run(action, pod, signal);
       } catch (error) {
         metrics.stepFailures.inc({ step: action, code: codeOf(error) });
         throw error;
       }
+      if (removed !== undefined) left(removed);
       if (action === 'activate') observe('active', pod.uid);
       if (action === 'annotateEnabled') {
         observe('annotated', pod.uid);

@@ -30,6 +30,16 @@ export class Totals {
     for (const tally of tallies) this.#add(tally);
   }
 
+  /** Its counts are deleted: what was read of them is needed no more, also when nobody ever scrapes. */
+  forget(cookie: bigint): void {
+    this.#last.delete(cookie);
+  }
+
+  /** netns of which something is remembered */
+  get known(): number {
+    return this.#last.size;
+  }
+
   all(): Total[] {
     return [...this.#sums.values()];
   }

@@ -41,6 +41,15 @@ describe('totals', () => {
     totals.read([]);
     expect(counts(totals)).toEqual({ tunnel: 7 });
   });
+  it('keep nothing of who has left, though nobody ever asks for them', () => {
+    const totals = new Totals([]);
+    for (let cookie = 1n; cookie <= 1000n; cookie++) {
+      totals.readLast([tally(cookie, 2)]);
+      totals.forget(cookie);
+    }
+    expect(counts(totals)).toEqual({ tunnel: 2000 });
+    expect(totals.known).toBe(0);
+  });
 });
 
 describe('measured parts', () => {
@@ -60,17 +69,22 @@ describe('measured parts', () => {
 
   it('enrolment: from the first attempt until active and annotated, failures by step and code', async () => {
     const metrics = new AgentMetrics('1');
-    const left: bigint[] = [];
+    const left: string[] = [];
     let fail: CulvertError | undefined = new CulvertError('ZDS_NACK', 'no');
     const inner = { adoptListeners: () => undefined, run: () => (fail === undefined ? Promise.resolve() : Promise.reject(fail)) };
     const since = (): number => Date.now() - 3000;
-    const steps = measuredSteps(inner, { metrics, since, leaving: (cookie) => left.push(cookie) });
+    const steps = measuredSteps(inner, {
+      metrics,
+      since,
+      leaving: (cookie) => left.push(`leaving ${cookie}`),
+      left: (cookie) => left.push(`left ${cookie}`),
+    });
     await expect(steps.run('prepare', subject, signal)).rejects.toBe(fail);
     fail = undefined;
     for (const action of ['prepare', 'zdsAdd', 'activate', 'annotateEnabled', 'drain', 'annotateOff', 'remove'] as const)
       await steps.run(action, subject, signal);
     await steps.run('annotateEnabled', subject, signal); // after a restart: when it began is not known
-    expect(left).toEqual([7n]);
+    expect(left).toEqual(['leaving 7', 'left 7']);
     expect(await series(metrics, 'culvert_enrolment_step_failures_total')).toEqual([
       'culvert_enrolment_step_failures_total{step="prepare",code="ZDS_NACK"} 1',
     ]);
