@@ -85,6 +85,24 @@ export function openPin(path: string): number | undefined {
   }
 }
 
+/**
+ * Off its hook at once, then unpinned: unlinking alone would detach some time later, and connections in between would still meet a
+ * datapath that is being taken apart.
+ */
+export function detachPin(path: string): void {
+  const fd = openPin(path);
+  if (fd === undefined) return;
+  try {
+    native.bpfLinkDetach(fd);
+  } catch (error) {
+    // the cgroup or netns is gone and took the link off the hook itself
+    if (!isSystem(error, 'ENOLINK') && !isSystem(error, 'EINVAL')) throw error;
+  } finally {
+    native.closeFd(fd);
+  }
+  unpin(path);
+}
+
 /** True when the pin holds this very program (by tag) and, if given, the link runs it. */
 export function isPinnedProgram(path: string, program: ProgramInfo, link?: BpfInfo): boolean {
   const fd = openPin(path);

@@ -23,10 +23,12 @@ export function openEvents(maps: Pick<Maps, 'events'>, settings: Settings, onApp
   const setMask = (): void => settings.set({ event_mask: listeners.size > 0 ? EVERYTHING : REFUSED });
   setMask(); // an agent that was killed may have left it wide
   const ring = native.bpfRingbuf(maps.events.fd, POLL_MS, (records) => {
+    const marked = new Set<bigint>();
     for (const event of records.map(decodeEvent)) {
       for (const listener of listeners) listener(event);
-      if (event.name === APP_MARK) onAppMark(event.cookie);
+      if (event.name === APP_MARK) marked.add(event.cookie);
     }
+    for (const cookie of marked) onAppMark(cookie); // who is told looks into the netns: once, however many an app starts
   });
   return {
     on: (listener) => {

@@ -3,7 +3,7 @@ import { rmdirSync } from 'node:fs';
 import { isSystem } from '../../base/errors.ts';
 import { native } from '../../sys/native.ts';
 import { SK_LOOKUP_ATTACH } from './attach-points.ts';
-import { openPin } from './cgroup-links.ts';
+import { detachPin, openPin } from './cgroup-links.ts';
 import { removeTree, unpin, type Pins } from './pins.ts';
 import { loadPodProgram } from './pod-program.ts';
 
@@ -43,22 +43,8 @@ export function attachPodLink(pins: Pins, cookie: bigint, netnsFd: number, templ
   }
 }
 
-/**
- * Off the hook at once, then unpinned: unlinking alone would detach some time later, and connections in between would still be
- * captured by a datapath that is being taken apart.
- */
 export function detachPodLink(pins: Pins, cookie: bigint): void {
-  const fd = openPin(pins.lookup(cookie));
-  if (fd === undefined) return;
-  try {
-    native.bpfLinkDetach(fd);
-  } catch (error) {
-    // the netns died and took the link off the hook itself
-    if (!isSystem(error, 'ENOLINK') && !isSystem(error, 'EINVAL')) throw error;
-  } finally {
-    native.closeFd(fd);
-  }
-  unpin(pins.lookup(cookie));
+  detachPin(pins.lookup(cookie));
 }
 
 /** The pod's directory with link pin and markers. */

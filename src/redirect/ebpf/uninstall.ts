@@ -6,15 +6,14 @@ import { renameSync, rmdirSync } from 'node:fs';
 import { CulvertError, describe, isCulvert, isSystem } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { openPinnedMaps, type Maps } from '../../maps/index.ts';
-import { native } from '../../sys/native.ts';
 import { Netns } from '../../sys/netns.ts';
 import { openByCookie } from '../../sys/netns-search.ts';
 import type { EnrolledNetns } from '../driver.ts';
-import { openPin } from './cgroup-links.ts';
+import { detachPin } from './cgroup-links.ts';
 import { leaveNetns } from './leave.ts';
 import { lockPins } from './lock.ts';
 import { checkOwner, readOwner } from './owner.ts';
-import { list, makeDir, pinsIn, removeTree, temporary, unpin, type Pins } from './pins.ts';
+import { list, makeDir, pinsIn, removeTree, temporary, type Pins } from './pins.ts';
 import { nothingWritten, readWritten } from './pod-entries.ts';
 import { allEnrolled } from './pod-identity.ts';
 
@@ -63,7 +62,7 @@ async function takeOff(o: UninstallOptions, pins: Pins, pods: string[], faults: 
       await leaveAll(o, pins, maps, pods, faults);
       if (faults.length > 0 && !o.force)
         throw new CulvertError('SYSTEM', `take off the datapath in ${pins.dir}: ${faults.join('; ')}; try again`);
-      detachLinks(pins);
+      for (const name of list(pins.links)) detachPin(`${pins.links}/${name}`);
       for (const dir of [pins.links, pins.progs, pins.constants, pins.pods]) removeTree(dir);
       // The proof of whose all this is goes last, and in one step.
       const scratch = temporary(pins, instance);
@@ -109,24 +108,6 @@ function find(pod: EnrolledNetns, procRoot: string): Netns | undefined {
     }
   }
   return openByCookie(pod.cookie, procRoot);
-}
-
-/** Off their hooks at once: unlinking alone would detach some time later. */
-function detachLinks(pins: Pins): void {
-  for (const name of list(pins.links)) {
-    const path = `${pins.links}/${name}`;
-    const fd = openPin(path);
-    if (fd === undefined) continue;
-    try {
-      native.bpfLinkDetach(fd);
-    } catch (error) {
-      // its cgroup is gone, and it with it
-      if (!isSystem(error, 'ENOLINK') && !isSystem(error, 'EINVAL')) throw error;
-    } finally {
-      native.closeFd(fd);
-    }
-    unpin(path);
-  }
 }
 
 /** What an interrupted run had renamed already. Names of this form are nobody else's; anything else in the directory is not ours. */

@@ -1,6 +1,8 @@
 /** Listeners of an app with a mark of their own: which of them get no inbound, and that it is told. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { DatapathEvent } from '../../../src/redirect/driver.ts';
+import { openEvents } from '../../../src/redirect/ebpf/events.ts';
+import { Settings } from '../../../src/redirect/ebpf/settings.ts';
 import { SocketProcess } from '../../support/bpf-sockets.ts';
 import type { Endpoint, TestPod } from '../../support/netns.ts';
 import { eventually, Scene } from '../redirect/scene.ts';
@@ -90,4 +92,17 @@ test('a mark that is set after listen(2) is found at the next look', async () =>
   await scene.driver.recheckPods();
   expect(await scene.warnings(pod, cookie)).toContain(sentence(7006, '0x40'));
   await app.close(fd);
+});
+
+test('an app that starts one after the other costs one look at its pod, not one each', async () => {
+  scene.driver.close();
+  for (let i = 0; i < 30; i++) await app.close(await listen(7010 + i, 0x20, '::'));
+  const maps = scene.maps();
+  const looks: bigint[] = [];
+  const stream = openEvents(maps, new Settings(maps), (of) => looks.push(of));
+  await eventually('it was looked at', () => looks.length > 0);
+  stream.close();
+  maps.close();
+  expect(looks).toEqual([cookie]);
+  scene.driver = scene.start();
 });
