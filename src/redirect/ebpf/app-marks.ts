@@ -8,10 +8,24 @@ import type { DiagSocket } from '../../sys/native.ts';
 import type { Netns } from '../../sys/netns.ts';
 import { TUNNEL_PORTS } from './pod-entries.ts';
 
-/** One sentence per port and mark. @throws CulvertError SYSTEM when the netns cannot be read */
+/** Each is a line in the log and an Event, and an app may have as many as there are ports. */
+const MOST_SENTENCES = 8;
+
+/** One sentence per port and mark, the first few by port. @throws CulvertError SYSTEM when the netns cannot be read */
 export function markedListeners(netns: Netns): string[] {
   const listeners = netns.run({ op: 'sockets', mark: 0, mask: 0, listening: true });
-  return [...new Set(listeners.filter(isUnreachable).map(sentence))].toSorted();
+  const sentences = [
+    ...new Set(
+      listeners
+        .filter(isUnreachable)
+        .toSorted((a, b) => a.sport - b.sport || a.mark - b.mark)
+        .map(sentence),
+    ),
+  ];
+  const more = sentences.length - MOST_SENTENCES;
+  return more <= 0
+    ? sentences
+    : [...sentences.slice(0, MOST_SENTENCES), `${more} more listeners have marks of their own: see "ss -ltne" in the pod`];
 }
 
 /** As on_listen of bpf/lib/listeners.h tells them. */

@@ -8,6 +8,8 @@ import type { DatapathEvent } from '../driver.ts';
 import type { Settings } from './settings.ts';
 
 const POLL_MS = 100;
+/** Who is told of a mark looks into the netns: not for each of the listeners that an app starts one after the other. */
+const LOOK_MS = 500;
 const APP_MARK = reasonOf(REASON.MISC_APP_MARK).name;
 const REFUSED = EVENT_CLASS.EVENT_REFUSED;
 const EVERYTHING = REFUSED | EVENT_CLASS.EVENT_REDIRECTED | EVENT_CLASS.EVENT_PASSED;
@@ -20,15 +22,22 @@ export interface EventStream {
 /** @param onAppMark a listener with a mark of its own started in this netns; told whether anybody listens or not */
 export function openEvents(maps: Pick<Maps, 'events'>, settings: Settings, onAppMark: (cookie: bigint) => void): EventStream {
   const listeners = new Set<(event: DatapathEvent) => void>();
+  const marked = new Set<bigint>();
+  let looking: NodeJS.Timeout | undefined;
+  const look = (): void => {
+    looking = undefined;
+    const cookies = [...marked];
+    marked.clear();
+    for (const cookie of cookies) onAppMark(cookie);
+  };
   const setMask = (): void => settings.set({ event_mask: listeners.size > 0 ? EVERYTHING : REFUSED });
   setMask(); // an agent that was killed may have left it wide
   const ring = native.bpfRingbuf(maps.events.fd, POLL_MS, (records) => {
-    const marked = new Set<bigint>();
     for (const event of records.map(decodeEvent)) {
       for (const listener of listeners) listener(event);
       if (event.name === APP_MARK) marked.add(event.cookie);
     }
-    for (const cookie of marked) onAppMark(cookie); // who is told looks into the netns: once, however many an app starts
+    if (marked.size > 0) looking ??= setTimeout(look, LOOK_MS);
   });
   return {
     on: (listener) => {
@@ -41,6 +50,7 @@ export function openEvents(maps: Pick<Maps, 'events'>, settings: Settings, onApp
       };
     },
     close: () => {
+      clearTimeout(looking);
       listeners.clear();
       setMask();
       ring.close();

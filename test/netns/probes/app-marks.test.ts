@@ -86,6 +86,16 @@ test('a watcher gets the event with the port', async () => {
   });
 });
 
+test('many of them are a few sentences', async () => {
+  const fds = [];
+  for (let i = 0; i < 20; i++) fds.push(await listen(7020 + i, 0x20, '::'));
+  const sentences = await scene.warnings(pod, cookie);
+  expect(sentences).toHaveLength(9);
+  expect(sentences[0]).toBe(sentence(7000, '0x10'));
+  expect(sentences[8]).toMatch(/^13 more listeners have marks of their own/);
+  await app.close(...fds);
+});
+
 test('a mark that is set after listen(2) is found at the next look', async () => {
   const fd = await app.listen(7006);
   await app.setMark(fd, 0x40);
