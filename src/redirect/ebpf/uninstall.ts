@@ -82,8 +82,9 @@ async function leaveAll(o: UninstallOptions, pins: Pins, maps: Maps, pods: strin
   await Promise.all(
     allEnrolled(maps).map(async (pod) => {
       const name = `${pod.namespace}/${pod.name}`;
-      const netns = find(pod, o.procRoot);
+      let netns: Netns | undefined;
       try {
+        netns = find(pod, o.procRoot);
         await leaveNetns(path, pod.cookie, written.get(pod.cookie) ?? nothingWritten(), netns?.fd, o.deadlineMs);
         pods.push(name);
         o.log.info({ pod: name, cookie: String(pod.cookie) }, 'pod taken out of the redirect');

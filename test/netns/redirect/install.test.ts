@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, rmdirSync, symlinkSync, unlinkSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { native } from '../../../src/sys/native.ts';
 import { createLogger } from '../../../src/base/log.ts';
@@ -131,6 +131,24 @@ test('uninstalling what a version with fewer maps left', async () => {
   const done = await uninstallEbpf({ ...options, log: createLogger('test', 'silent') });
   expect(done).toEqual({ pods: ['test/a'], pins: true });
   expect(settingsOf(pod.netnsName)).toBe(before);
+  expect(existsSync(scene.pinDir)).toBe(false);
+});
+
+test('uninstalling: a netns that cannot be looked for is named, and the others leave all the same', async () => {
+  const [a, b] = [await scene.node.pod('a', 2), await scene.node.pod('b', 3)];
+  const before = settingsOf(b.netnsName);
+  const { cookie } = await scene.prepare(a);
+  await scene.prepare(b);
+  const maps = scene.maps();
+  const loop = `${scene.node.dir}/loop`;
+  symlinkSync(loop, loop);
+  maps.identity.set(cookie, { ...maps.identity.get(cookie)!, netns: loop });
+  maps.close();
+  scene.driver.close();
+  const options = { pinDir: scene.pinDir, instance: INSTANCE, procRoot: '/proc', deadlineMs: 0, log: createLogger('test', 'silent') };
+  await expect(uninstallEbpf({ ...options, force: false })).rejects.toThrow(/netns of test\/a: .*ELOOP/);
+  expect(settingsOf(b.netnsName)).toBe(before);
+  await expect(uninstallEbpf({ ...options, force: true })).rejects.toThrow(/netns of test\/a/);
   expect(existsSync(scene.pinDir)).toBe(false);
 });
 
