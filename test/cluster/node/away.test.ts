@@ -9,6 +9,7 @@ import { Mesh, MESH_IMAGE, MESH_NAMESPACE } from '../../support/cluster/mesh.ts'
 import type { ClusterNode } from '../../support/cluster/node.ts';
 import { becomes, eventsOf, podsOf, statusOf } from '../../support/cluster/pods.ts';
 import { reboot } from '../../support/cluster/reboot.ts';
+import { closeWithoutTrace } from '../../support/cluster/traces.ts';
 import { until } from '../../support/kubernetes/until.ts';
 
 const LIMIT_MS = 240_000;
@@ -36,7 +37,7 @@ beforeAll(async () => {
   for (const name of ['client', 'web']) await cluster.podReady('shop', name);
   await cluster.podReady('legacy', 'old');
 }, LIMIT_MS);
-afterAll(() => cluster.close());
+afterAll(() => closeWithoutTrace(cluster), LIMIT_MS);
 
 const agentImage = (image: string): Promise<string> =>
   cluster.kubectl('-n', MESH_NAMESPACE, 'set', 'image', 'daemonset/culvert-node', `agent=${image}`);

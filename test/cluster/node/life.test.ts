@@ -9,6 +9,7 @@ import { chainOf, hostLeftovers, netnsSettings } from '../../support/cluster/inv
 import { Mesh, MESH_NAMESPACE } from '../../support/cluster/mesh.ts';
 import type { ClusterNode } from '../../support/cluster/node.ts';
 import { becomes, eventsOf, lives, podsOf, redirectionOf, statusOf } from '../../support/cluster/pods.ts';
+import { closeWithoutTrace } from '../../support/cluster/traces.ts';
 import { until } from '../../support/kubernetes/until.ts';
 
 const LIMIT_MS = 240_000;
@@ -38,7 +39,7 @@ beforeAll(async () => {
   ]);
   for (const name of ['client', 'web']) await cluster.podReady('shop', name);
 }, LIMIT_MS);
-afterAll(() => cluster.close());
+afterAll(() => closeWithoutTrace(cluster), LIMIT_MS);
 
 const ask = (from: string, url = 'http://web/'): Promise<string> =>
   cluster.kubectl('exec', '-n', 'shop', from, '--', 'wget', '-q', '-O', '-', url).then((text) => text.trim());

@@ -7,6 +7,7 @@ import { chainOf, hostLeftovers } from '../../support/cluster/inventory.ts';
 import { Mesh, MESH_NAMESPACE } from '../../support/cluster/mesh.ts';
 import { becomes, eventsOf, labelNamespace, lives, podsOf } from '../../support/cluster/pods.ts';
 import { debianContainerdVersion } from '../../support/cluster/tools.ts';
+import { closeWithoutTrace } from '../../support/cluster/traces.ts';
 import { until } from '../../support/kubernetes/until.ts';
 
 const LIMIT_MS = 240_000;
@@ -32,7 +33,7 @@ describe.skipIf(!found.startsWith('1.6.'))(`containerd 1.6 (the distribution has
     ]);
     for (const name of ['client', 'web']) await cluster.podReady('shop', name);
   }, LIMIT_MS);
-  afterAll(() => cluster.close());
+  afterAll(() => closeWithoutTrace(cluster), LIMIT_MS);
 
   const ask = (): Promise<string> =>
     cluster.kubectl('exec', '-n', 'shop', 'client', '--', 'wget', '-q', '-O', '-', 'http://web/').then((text) => text.trim());

@@ -6,9 +6,11 @@ import { appPod } from '../../support/cluster/app.ts';
 import { startCluster, type Cluster } from '../../support/cluster/cluster.ts';
 import { Mesh, MESH_NAMESPACE, type Access } from '../../support/cluster/mesh.ts';
 import type { ClusterNode } from '../../support/cluster/node.ts';
-import { becomes, labelNamespace, lives, podsOf } from '../../support/cluster/pods.ts';
+import { becomes, labelNamespace, lives, podsOf, statusOf } from '../../support/cluster/pods.ts';
 import { Traffic } from '../../support/cluster/traffic.ts';
 import type { Totals } from '../../support/cluster/traffic/totals.ts';
+import { closeWithoutTrace } from '../../support/cluster/traces.ts';
+import { until } from '../../support/kubernetes/until.ts';
 
 /** How long the API server is away: a minute where somebody asks for it. */
 const AWAY_MS = 1000 * Number(process.env['CULVERT_TEST_API_AWAY_S'] ?? 15);
@@ -28,10 +30,10 @@ beforeAll(async () => {
   node1 = cluster.nodes[0]!;
   mesh = await Mesh.prepare(cluster);
   await mesh.install(VALUES);
-  await cluster.objects.namespace('shop', { 'istio.io/dataplane-mode': 'ambient' });
+  for (const namespace of ['shop', 'births']) await cluster.objects.namespace(namespace, { 'istio.io/dataplane-mode': 'ambient' });
   traffic = await Traffic.start(cluster, { namespace: 'shop' });
 }, LIMIT_MS);
-afterAll(() => cluster.close());
+afterAll(() => closeWithoutTrace(cluster), LIMIT_MS);
 beforeEach(() => becomes(cluster, 'shop', PODS, 'enabled'));
 
 /**
@@ -61,19 +63,23 @@ function passed({ counters }: PodStatus): Record<string, number> {
 const names = async (app: string): Promise<string[]> =>
   (await podsOf(cluster, MESH_NAMESPACE, `app=${app}`)).map(({ metadata }) => metadata.name).toSorted();
 
-/** Are labels of running pods carried out, and pods enrolled at birth? */
-async function carriesOut(): Promise<void> {
+/** Are labels of running pods carried out? */
+async function obeys(): Promise<void> {
+  const began = performance.now();
   await labelNamespace(cluster, 'shop', null);
   await becomes(cluster, 'shop', PODS, undefined);
   await labelNamespace(cluster, 'shop', 'ambient');
   await becomes(cluster, 'shop', PODS, 'enabled');
+  console.log(`out and in again by label: ${((performance.now() - began) / 1000).toFixed(1)} s`);
+}
+
+/** And are pods enrolled at birth? */
+async function carriesOut(): Promise<void> {
+  await obeys();
   const name = `born-${++born}`;
-  const pod = appPod({ namespace: 'shop', name, node: 'node1' });
-  await cluster.apply([pod]);
-  await cluster.podReady('shop', name);
-  await becomes(cluster, 'shop', [name], 'enabled');
-  await cluster.remove([pod]);
-  await cluster.podGone('shop', name);
+  await cluster.apply([appPod({ namespace: 'births', name, node: 'node1' })]);
+  await cluster.podReady('births', name);
+  await becomes(cluster, 'births', [name], 'enabled');
 }
 
 describe('operators', () => {
@@ -123,6 +129,27 @@ describe('operators', () => {
   );
 });
 
+describe('an agent', () => {
+  it(
+    'that is killed is started again, and finds everything in place',
+    async () => {
+      const name = await mesh.podOn('node1', 'culvert-node');
+      const restarts = async (): Promise<number> => {
+        const pod = await cluster.api.get(`/api/v1/namespaces/${MESH_NAMESPACE}/pods/${name}`);
+        return statusOf(pod!).containerStatuses?.[0]?.restartCount ?? 0;
+      };
+      const before = await restarts();
+      await undisturbed('agent killed', async () => {
+        await node1.run(['pkill', '-KILL', '-f', '^culvert agent']);
+        await until('it to be started again', async () => (await restarts()) > before);
+        await cluster.podReady(MESH_NAMESPACE, name);
+      });
+      await carriesOut();
+    },
+    LIMIT_MS,
+  );
+});
+
 describe('parts of Kubernetes', () => {
   it(
     'an API server that goes away and comes back',
@@ -144,7 +171,7 @@ describe('parts of Kubernetes', () => {
       console.log(`API server away: ${((performance.now() - began) / 1000).toFixed(1)} s, ${JSON.stringify(seen)}`);
       expect(seen).toMatchObject({ failures: [], held: { connections: 0 } });
       expect(new Set(states)).toEqual(new Set(['200']));
-      await carriesOut(); // on the agents that were there before
+      await obeys(); // kubelet, which births need, takes half a minute to look again
       expect(await names('culvert-node')).toEqual(agents);
       const after = await mesh.pod('node1', 'shop/client');
       expect(after.counters.outboundRedirected - counters.outboundRedirected).toBeGreaterThanOrEqual(seen.fresh.ok);
