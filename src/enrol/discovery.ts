@@ -43,6 +43,9 @@ export interface DiscoveryOptions {
   log: Logger;
 }
 
+/** Netns of one pod, the oldest process's first: whoever may make namespaces in a pod can make thousands. */
+const MOST_LOOKED_AT = 64;
+
 export class ProcDiscovery implements Discovery {
   readonly #o: DiscoveryOptions;
   /** of the last walk; each of them may have ended since */
@@ -115,12 +118,29 @@ export class ProcDiscovery implements Discovery {
    * @param all what was seen is all there is: without that, a netns that was seen earlier without an address of the pod says nothing
    */
   #ofProcesses(pod: Sought, all: boolean): Netns | undefined {
-    const open = this.#processesOf(pod.record).flatMap((process) => this.#enter(process) ?? []);
-    const owned = open.filter((netns) => this.#owns(netns, pod.record));
-    const had = (netns: Netns): boolean => netns.cookie === pod.cookie;
-    const chosen = owned.find(had) ?? owned[0] ?? (all ? open.find(had) : undefined);
-    for (const netns of open) if (netns !== chosen) netns.close();
-    return chosen;
+    let owned: Netns | undefined;
+    let had: Netns | undefined;
+    for (const process of this.#processesOf(pod.record)) {
+      const netns = this.#enter(process);
+      if (netns === undefined) continue;
+      const isHad = netns.cookie === pod.cookie;
+      if (owned === undefined || isHad) {
+        if (this.#owns(netns, pod.record)) {
+          owned?.close();
+          owned = netns;
+          if (isHad || pod.cookie === undefined) break;
+          continue;
+        }
+        if (isHad && had === undefined) {
+          had = netns;
+          continue;
+        }
+      }
+      netns.close();
+    }
+    if (owned === undefined && all) return had;
+    had?.close();
+    return owned;
   }
 
   #processesOf({ uid, annotations, containerIds = [] }: PodRecord): PodProcess[] {
@@ -128,7 +148,8 @@ export class ProcDiscovery implements Discovery {
     const keys = [...uids.flatMap((each) => ownerKeys(each, [])), ...ownerKeys(undefined, containerIds)];
     return keys
       .flatMap((key) => this.#seen.get(key) ?? [])
-      .sort((a, b) => (a.started < b.started ? -1 : a.started > b.started ? 1 : a.pid - b.pid));
+      .sort((a, b) => (a.started < b.started ? -1 : a.started > b.started ? 1 : a.pid - b.pid))
+      .slice(0, MOST_LOOKED_AT);
   }
 
   /** The netns that this process was seen in, if it still lives and still is in it. */

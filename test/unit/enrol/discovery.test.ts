@@ -18,6 +18,8 @@ class FakeProc {
   readonly announced = new Map<string, string[]>();
   readonly open = new Set<string>();
   opened = 0;
+  /** at once */
+  most = 0;
   readonly discovery: ProcDiscovery;
 
   constructor() {
@@ -31,6 +33,7 @@ class FakeProc {
         if (stat === undefined) throw new CulvertError('NETNS_GONE', `open ${path}`);
         const name = `${++this.opened} ${path}`;
         this.open.add(name);
+        this.most = Math.max(this.most, this.open.size);
         return { path, fd: Number(stat.ino), cookie: stat.ino, gone: () => false, close: () => void this.open.delete(name) };
       },
       addressesOf: (fd) => this.addresses.get(BigInt(fd)) ?? [],
@@ -149,6 +152,17 @@ describe('discovery', () => {
     proc.announced.set(uidOf(1), paths);
     expect(await proc.find(record(1))).toEqual({ [uidOf(1)]: announced });
     expect(await proc.find(record(1, { ips: ['10.0.0.3'] }))).toEqual({});
+  });
+
+  it('looks at few of the many that a pod made by itself, and holds few of them open', async () => {
+    for (let n = 0; n < 300; n++) proc.process(1000 + n, { netns: `n${n}`, cgroup: of(1), started: 10 + n });
+    expect(await proc.find(record(1))).toEqual({});
+    expect(proc.opened).toBeLessThanOrEqual(64);
+    const own = proc.netns('own', '10.0.0.1');
+    proc.process(100, { netns: 'own', cgroup: of(1), started: 1 });
+    expect(await proc.find(record(1))).toEqual({ [uidOf(1)]: own });
+    expect(await proc.seek({ record: record(1), cookie: 1n })).toEqual({ [uidOf(1)]: own });
+    expect(proc.most).toBeLessThanOrEqual(2);
   });
 
   it('knows static pods by the hash, and others by a container, where the cgroup says only that', async () => {
