@@ -50,7 +50,7 @@ describe('on OpenShift', () => {
         .filter(({ resources }) => resources.includes('securitycontextconstraints'))
         .flatMap(({ resourceNames = [] }) => resourceNames);
     const bound = objects.flatMap(({ roleRef, subjects = [] }) =>
-      subjects.flatMap(({ name }) => ofRole(roleRef?.name ?? '').map((constraint) => [name, [constraint]] as const)),
+      subjects.flatMap(({ name }) => ofRole(roleRef?.name ?? '').map((constraint): [string, string[]] => [name, [constraint]])),
     );
     return Object.fromEntries(bound);
   }
