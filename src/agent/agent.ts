@@ -160,6 +160,7 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
     excludedNamespaces: new Set(config.excludedNamespaces),
     enablementSelectors: config.enablementSelectors,
     dns: config.dnsCapture,
+    annotationsKept: source.keepsAnnotations === true,
     log: log.child({ part: 'enrol' }),
   });
   // joins that wait for an ack end with their connection; what is under way is not turned into an undoing by that

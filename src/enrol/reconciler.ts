@@ -43,6 +43,8 @@ export interface ReconcilerOptions {
   onTrouble?: OnTrouble;
   /** between two searches for the netns of a pod; asked for at every tick; default 1 s to 30 s */
   searchBackoff?: Backoff;
+  /** the source sets back what was annotated in this life (Source.keepsAnnotations): nobody need do it twice, and without its pauses */
+  annotationsKept?: boolean;
 }
 
 /** After so many searches for a pod's netns people should know: the next is seconds away. */
@@ -293,7 +295,8 @@ export class Reconciler {
       if (pod.state === 'out') this.#drop(entry);
       return;
     }
-    const overwritten = annotationOverwritten(pod.subject, record);
+    const kept = this.#o.annotationsKept === true && pod.subject.annotation !== undefined;
+    const overwritten = !kept && annotationOverwritten(pod.subject, record);
     if (!entry.decision.enrolled) {
       pod.send(ended(record) ? 'deleted' : 'unwanted'); // an ended pod's peers have nothing to wait for
       if (pod.state === 'out') release(entry);

@@ -68,6 +68,8 @@ export interface Source {
   synced(): boolean;
   /** Sets or removes (undefined) an annotation of a pod of this node; durable when the promise resolves. */
   annotate(pod: { uid: string; namespace: string; name: string }, key: string, value: string | undefined): Promise<void>;
+  /** What was annotated stays so: a change by somebody else is set back by the source, each time later than the time before. */
+  readonly keepsAnnotations?: boolean;
   /**
    * Shows it at the pod, where the source has a place for that. Never throws and never waits: what comes too often is counted
    * together or dropped by the source.

@@ -38,6 +38,8 @@ export class World {
   readonly searches: string[][] = [];
   /** "pod: message" */
   readonly troubles: string[] = [];
+  /** the source sets annotations back by itself */
+  keepsAnnotations = false;
   excluded = new Set(['kube-system']);
   reconciler!: Reconciler;
 
@@ -141,6 +143,7 @@ export class World {
       excludedNamespaces: this.excluded,
       dns: true,
       backoff: { firstMs: 20, maxMs: 40 },
+      annotationsKept: this.keepsAnnotations,
       searchBackoff: { firstMs: 20, maxMs: 40 },
     });
   }

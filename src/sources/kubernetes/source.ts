@@ -39,6 +39,7 @@ export function createKubernetesSource({ api, node, log }: KubernetesSourceOptio
 
   return {
     kind: 'kubernetes',
+    keepsAnnotations: true,
     watch(onSnapshot, onError) {
       const listener = { onSnapshot, onError };
       listeners.add(listener);

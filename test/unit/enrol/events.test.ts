@@ -164,6 +164,23 @@ describe('the annotation', () => {
     });
   });
 
+  it('is left to a source that sets it back by itself, and with pauses', async () => {
+    world.keepsAnnotations = true;
+    await world.restart();
+    show('ambient', {});
+    await world.settled('u-a', 'enrolled');
+    world.driver.calls.length = 0;
+    for (const annotations of [enabled, {}, enabled, {}]) {
+      show('ambient', annotations);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(world.driver.calls).toEqual([]);
+    await world.restart(); // what nobody wrote in this life is no source's to set back
+    show(undefined, enabled);
+    await world.settled('u-a', 'out');
+    expect(world.driver.calls).toContain('annotate u-a off');
+  });
+
   it('is noticed missing after a restart, too', async () => {
     world.driver.kernel.set(101n, {
       cookie: 101n,
