@@ -133,7 +133,7 @@ lint: ## eslint, one-way dependencies, unused code, shell syntax
 	$(Q)depcruise --config .dependency-cruiser.cjs --output-type err src
 	$(call say,LINT,knip)
 	$(Q)knip --no-progress
-	$(Q)for script in scripts/*.sh .ci/run; do bash -n "$$script"; done
+	$(Q)for script in scripts/*.sh deploy/*.sh .ci/run; do bash -n "$$script"; done
 
 typecheck: ## tsc over src, test, scripts
 	$(call say,TSC,tsconfig.json)

@@ -6,6 +6,7 @@ import { addDaemons } from './daemons.ts';
 import { addDoctor } from './doctor.ts';
 import { addInstall } from './install.ts';
 import { addLab } from './lab.ts';
+import { addLeave } from './leave.ts';
 import { addMaps } from './maps.ts';
 import type { CliIo } from './output.ts';
 import { addPods } from './pods.ts';
@@ -76,6 +77,7 @@ export function program(cli: Cli): Command {
     addLab,
     addInstall,
     addUninstall,
+    addLeave,
     addDaemons,
     addVersion,
     addCompletion,

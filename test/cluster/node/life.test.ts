@@ -312,11 +312,14 @@ describe('the end of the mesh', () => {
   );
 
   it(
-    'helm uninstall alone leaves nothing, either',
+    'helm uninstall has them leave first, and leaves nothing, either',
     async () => {
       await mesh.uninstall();
+      expect(await podsOf(cluster, MESH_NAMESPACE, 'app=culvert-node')).toEqual([]);
+      for (const pod of ends) expect(await redirectionOf(cluster, 'shop', pod)).toBeUndefined();
       await until('its pods to be gone', async () => (await podsOf(cluster, MESH_NAMESPACE)).length === 0, 90_000);
       await nothingLeft([]);
+      expect(await cluster.kubectl('get', '-A', '-o', 'name', 'jobs,serviceaccounts,roles,rolebindings')).not.toContain('culvert');
     },
     LIMIT_MS,
   );

@@ -11,6 +11,8 @@ type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
 export interface PlainServer {
   api: KubeApi;
+  /** path; gone after `close` */
+  kubeconfig: string;
   close(): void;
 }
 
@@ -33,6 +35,7 @@ export async function servePlain(handler: Handler, user: object = {}): Promise<P
   writeFileSync(kubeconfig, JSON.stringify(config));
   return {
     api: connectKubernetes({ kubeconfig, fieldManager: 'test' }),
+    kubeconfig,
     close() {
       server.closeAllConnections();
       server.close();
