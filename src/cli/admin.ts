@@ -1,7 +1,7 @@
 /** One question to an agent: a SEQPACKET connection, one request packet (with at most one fd), the answer in packets. */
 import type { AdminRequest, AdminResponse } from '../agent/api.ts';
 import { paths } from '../agent/api.ts';
-import { CulvertError, describe, isSystem } from '../base/errors.ts';
+import { CulvertError, describe, isCulvert, isSystem } from '../base/errors.ts';
 import { native } from '../sys/native.ts';
 
 const MAX_PACKET = 1 << 17;
@@ -64,7 +64,8 @@ async function exchange(door: Door, request: string, fd: number | undefined, tim
       connection.send(Buffer.from(request), fd);
     } catch (error) {
       finish(() => {
-        const nobody = isSystem(error, 'ENOENT') || isSystem(error, 'ECONNREFUSED');
+        // An addon that can't be loaded has its cause's ENOENT, and says nothing of the agent.
+        const nobody = !isCulvert(error, 'NATIVE_LOAD') && (isSystem(error, 'ENOENT') || isSystem(error, 'ECONNREFUSED'));
         reject(nobody ? unreachable(door, 'nobody listens') : error instanceof CulvertError ? error : unreachable(door, describe(error)));
       });
     }
