@@ -26,7 +26,7 @@ export interface CniHandlers {
 
 /** A list of valid attachments of 10,000 pods fits, and stdin of the plugin is limited to the same. */
 const MAX_BODY = 1 << 20;
-/** An agent that is told to stop has 30 s for all of it: who is not answered by then finds nobody, and asks again as then. */
+/** An agent that is told to stop has 30 s for all of it. A plugin that is not answered by then goes by enrolment.json, as without an agent. */
 const CLOSE_MS = 5000;
 const name = z.string().min(1).max(253);
 /** The file that remembers it is called by it. */
