@@ -167,7 +167,7 @@ describe('found by its process', () => {
     'a process of that name in a pod, below %s, is not it',
     async (slice) => {
       scene.node.cgroupPath(dirname(slice));
-    const path = scene.node.cgroupPath(slice);
+      const path = scene.node.cgroupPath(slice);
       await named('kubelet', path);
       scene.driver.close();
       expect(() => scene.start({ probeExemption: 'kubelet' })).toThrow(/no process of the node named kubelet/);
