@@ -20,7 +20,7 @@ const DEL_WAIT_MS = 3000;
 
 /**
  * Resolves when the pod is active, or needs nothing.
- * @throws POD_UNKNOWN, NETNS_UNKNOWN, or what the first attempt failed with: the runtime retries, it should not wait for ours
+ * @throws POD_UNKNOWN, NETNS_UNKNOWN, CNI_INPUT, or what the first attempt failed with: the runtime retries, it should not wait for ours
  */
 export async function addPod(reconciler: Reconciler, request: CniAddRequest, timeoutMs: number): Promise<CniAddResponse> {
   const pod = `${request.podNamespace}/${request.podName}`;
@@ -40,7 +40,7 @@ export async function addPod(reconciler: Reconciler, request: CniAddRequest, tim
     if (entry.pod.captured) return { enrolled: true, reason: entry.decision.reason };
     if (!entry.decision.enrolled && entry.pod.state === 'out') return { enrolled: false, reason: entry.decision.reason };
     if (entry.pod.state === 'pending') throw entry.pod.error ?? new CulvertError('ENROL_FAILED', `add pod ${pod}: it can not join`);
-    if (entry.waitingFor !== undefined) throw new CulvertError('NETNS_UNKNOWN', `add pod ${pod}: ${entry.waitingFor}`);
+    if (entry.waitingFor !== undefined) throw cannotBeFound(request, pod, entry.waitingFor);
     return undefined;
   }, end - performance.now());
   if (answer !== undefined) return answer;
@@ -48,6 +48,13 @@ export async function addPod(reconciler: Reconciler, request: CniAddRequest, tim
     'ENROL_FAILED',
     `add pod ${pod}: still ${entry.pod.state} after ${timeoutMs / 1000} s${entry.pod.error === undefined ? '' : `: ${entry.pod.error.message}`}`,
   );
+}
+
+/** Without any address there is no other plugin before ours: trying again would not help. */
+function cannotBeFound({ ips }: CniAddRequest, pod: string, why: string): CulvertError {
+  if (ips.length > 0) return new CulvertError('NETNS_UNKNOWN', `add pod ${pod}: ${why}`);
+  const remedy = 'put culvert-cni behind the plugin that makes its interface';
+  return new CulvertError('CNI_INPUT', `add pod ${pod}: ${why}: neither prevResult nor its network namespace has one; ${remedy}`);
 }
 
 /**

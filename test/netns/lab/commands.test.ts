@@ -40,6 +40,7 @@ test('status', async () => {
     version: text,
     kernel: text,
     ready: true,
+    problems: [],
     driver: { name: 'ebpf', forced: false, reasons: expect.any(Array) as unknown },
     tunnel: { kind: 'builtin', connections: [{ id: text, since: time }] },
     pods: { enrolled: 2, pending: 0, notEnrolled: 0 },

@@ -106,23 +106,6 @@ describe('chain', () => {
       },
     });
 
-  test('without a plugin before it, culvert-cni says code 7 and what to do', async () => {
-    const chain = chainOf(lab, 'node1');
-    const alone = {
-      ...chain,
-      conflist: { ...chain.conflist, plugins: chain.conflist.plugins.filter(({ type }) => type === 'culvert-cni') },
-    };
-    const netns = lab.podNetns('shop', 'stranger');
-    await createNetns(netns);
-    try {
-      const error: unknown = await addNetwork(alone, newSandbox(stranger, 'uid-stranger', netns)).catch((reason: unknown) => reason);
-      expect(error).toBeInstanceOf(PluginFailed);
-      expect(error).toMatchObject({ cniCode: 7, message: expect.stringMatching(/prevResult.*put it behind/) as string });
-    } finally {
-      await removeNetns(netns);
-    }
-  });
-
   test('truncated stdin is code 6; DEL succeeds with it all the same', async () => {
     const stdin = JSON.stringify({ cniVersion: '1.0.0', name: 'x', prevResult: { ips: [] } }).slice(0, -5);
     const added = await plugin('ADD', stdin);

@@ -59,7 +59,10 @@ describe('plugin requests', () => {
 
   it('look into the netns for addresses that nobody told', async () => {
     world.reconciler.apply(mesh('ambient', pod('a', undefined, { ips: [] })));
-    await expect(handlers().add(ask({ ips: [] }))).rejects.toThrow(/no address/);
+    await expect(handlers().add(ask({ ips: [] }))).rejects.toMatchObject({
+      code: 'CNI_INPUT',
+      message: expect.stringMatching(/no address.*prevResult.*put culvert-cni behind/) as string,
+    });
     const addressesIn = (netns: string): string[] => (netns === '/ns/a' ? ['10.0.0.1'] : []);
     expect((await handlers({ addressesIn }).add(ask({ ips: [] }))).enrolled).toBe(true);
   });
