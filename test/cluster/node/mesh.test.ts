@@ -7,6 +7,7 @@ import { appPod, appService } from '../../support/cluster/app.ts';
 import { startCluster, type Cluster } from '../../support/cluster/cluster.ts';
 import { Load } from '../../support/cluster/load.ts';
 import { Mesh } from '../../support/cluster/mesh.ts';
+import { labelNamespace, podsOf, redirectionOf, statusOf } from '../../support/cluster/pods.ts';
 import { until } from '../../support/kubernetes/until.ts';
 
 const AMBIENT = { 'istio.io/dataplane-mode': 'ambient' };
@@ -31,9 +32,7 @@ beforeAll(async () => {
 }, 180_000);
 afterAll(() => cluster.close());
 
-async function pods(namespace: string): Promise<KubeObject[]> {
-  return (await cluster.api.list(`/api/v1/namespaces/${namespace}/pods`)).items;
-}
+const pods = (namespace: string): Promise<KubeObject[]> => podsOf(cluster, namespace);
 
 async function pod(namespace: string, name: string): Promise<KubeObject> {
   return (await cluster.api.get(`/api/v1/namespaces/${namespace}/pods/${name}`))!;
@@ -56,16 +55,13 @@ async function troubles(namespace: string): Promise<string[]> {
   })[];
   const unhealthy = events.filter(({ reason }) => reason === 'Unhealthy' || reason === 'Killing');
   const restarted = (await pods(namespace)).filter((each) =>
-    (each['status'] as { containerStatuses?: { restartCount: number }[] }).containerStatuses?.some(({ restartCount }) => restartCount > 0),
+    statusOf(each).containerStatuses?.some(({ restartCount }) => restartCount > 0),
   );
   return [
     ...unhealthy.map(({ involvedObject, reason, message }) => `${involvedObject.name}: ${reason}: ${message}`),
     ...restarted.map(({ metadata }) => `${metadata.name} was restarted`),
   ];
 }
-
-const label = (namespace: string, mode: string | null): Promise<KubeObject> =>
-  cluster.api.patch(`/api/v1/namespaces/${namespace}`, { metadata: { labels: { 'istio.io/dataplane-mode': mode } } }, 'merge');
 
 interface Access {
   direction: string;
@@ -191,13 +187,11 @@ describe('pods of a labelled namespace', () => {
     const spec = { template: { metadata: { labels: { app: 'once' } }, spec: template['spec'] } };
     await cluster.apply([{ apiVersion: 'batch/v1', kind: 'Job', metadata: { namespace: 'shop', name: 'once' }, spec }]);
     const ended = async (): Promise<KubeObject[]> =>
-      (await pods('shop')).filter(
-        (each) => each.metadata.labels?.['app'] === 'once' && (each['status'] as { phase: string }).phase === 'Succeeded',
-      );
+      (await pods('shop')).filter((each) => each.metadata.labels?.['app'] === 'once' && statusOf(each).phase === 'Succeeded');
     await until('the job to have ended', async () => (await ended()).length > 0, 60_000);
     const [job] = await ended();
     expect(await cluster.kubectl('logs', '-n', 'shop', job!.metadata.name)).toBe('ok\n');
-    await until('its pod to have left', async () => redirection(await pod('shop', job!.metadata.name)) === undefined);
+    await until('its pod to have left', async () => (await redirectionOf(cluster, 'shop', job!.metadata.name)) === undefined);
     await cluster.kubectl('-n', 'shop', 'delete', 'job', 'once');
   }, 90_000);
 
@@ -211,12 +205,12 @@ describe('pods of a labelled namespace', () => {
     ]);
     const joined: number[] = [];
     for (let round = 0; round < TOGGLES; round++) {
-      await label('shop', null);
+      await labelNamespace(cluster, 'shop', null);
       await all('shop', undefined);
       await load.rising();
       const called = performance.now();
-      await label('shop', 'ambient');
-      while (redirection(await pod('shop', 'web-1')) !== 'enabled')
+      await labelNamespace(cluster, 'shop', 'ambient');
+      while ((await redirectionOf(cluster, 'shop', 'web-1')) !== 'enabled')
         if (performance.now() - called > 30_000) throw new Error('not enrolled');
       joined.push(Math.round(performance.now() - called));
       await all('shop', 'enabled');
