@@ -5,7 +5,7 @@
  * Admin socket (SEQPACKET): one JSON request per connection in one packet, with at most one netns fd; the answer is one JSON
  * document cut into packets, each led by a byte: 0 more follows, 1 last. CNI socket: HTTP/1.1 over a unix stream socket.
  */
-import type { DatapathState, PodCounters } from '../redirect/driver.ts';
+import type { DatapathState, DriverName, PodCounters } from '../redirect/driver.ts';
 
 export const paths = {
   cniSocket: (runDir: string): string => `${runDir}/cni.sock`,
@@ -22,7 +22,7 @@ export interface AgentStatus {
   version: string;
   kernel: string;
   ready: boolean;
-  driver: { name: 'ebpf' | 'iptables' | 'nftables'; forced: boolean; reasons: string[] };
+  driver: { name: DriverName; forced: boolean; reasons: string[] };
   tunnel: { kind: 'builtin' | 'external'; connections: { id: string; since: string }[] };
   pods: { enrolled: number; pending: number; notEnrolled: number };
   source: { kind: string; synced: boolean };

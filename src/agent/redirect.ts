@@ -30,14 +30,14 @@ export class ManualRedirect {
     const target = { uid: `${BY_HAND}${cookie}`, namespace: '', name: `netns-${cookie}`, netnsFd: fd, netnsCookie: cookie, netnsPath: '' };
     await this.#driver.prepare({ ...target, flags: { dns: flags.dns ?? true, ingressMode: flags.ingressMode ?? false, markOnly: true } });
     this.#adopt(cookie);
-    this.#driver.activate(cookie);
+    await this.#driver.activate(cookie);
     return this.#status(cookie);
   }
 
   async off(netnsFd: number | undefined): Promise<RedirectStatus> {
     const { fd, cookie } = this.#named(netnsFd);
     if (this.#notAPods(cookie) !== undefined) {
-      this.#driver.drain(cookie);
+      await this.#driver.drain(cookie);
       await this.#driver.remove(cookie, fd, REMOVE_DEADLINE_MS);
     }
     return this.#status(cookie);

@@ -177,7 +177,7 @@ export class Reconciler {
     this.#leftovers = [];
     for (const leftover of todo) {
       try {
-        this.#o.driver.drain(leftover.cookie);
+        await this.#o.driver.drain(leftover.cookie);
         await this.#o.driver.remove(leftover.cookie, leftover.netns?.fd, 0);
         leftover.netns?.close();
         this.#o.log.info({ pod: leftover.name, cookie: String(leftover.cookie) }, 'leftover removed');

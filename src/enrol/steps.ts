@@ -65,12 +65,12 @@ export class Steps {
       case 'zdsAdd':
         return this.#zdsAdd(pod);
       case 'activate':
-        this.#o.driver.activate(cookieOf(pod));
+        await this.#o.driver.activate(cookieOf(pod));
         pod.datapath = 'active';
         return;
       case 'drain':
         if (pod.datapath !== 'active' || pod.cookie === undefined) return;
-        this.#o.driver.drain(pod.cookie);
+        await this.#o.driver.drain(pod.cookie);
         pod.datapath = 'draining';
         return;
       case 'grace':

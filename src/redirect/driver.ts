@@ -1,7 +1,10 @@
 /**
- * The driver contract: how a netns' traffic gets into the tunnel that listens in it. Drivers (ebpf; later iptables, nftables)
+ * The driver contract: how a netns' traffic gets into the tunnel that listens in it. Drivers (ebpf, iptables, nftables)
  * are chosen by a probe, never by `if` in the callers. Every verb is idempotent: doing it twice is doing it once.
  */
+
+export const DRIVER_NAMES = ['ebpf', 'iptables', 'nftables'] as const;
+export type DriverName = (typeof DRIVER_NAMES)[number];
 
 export type DatapathState = 'none' | 'prepared' | 'active' | 'draining';
 
@@ -24,6 +27,10 @@ export interface PodTarget {
   /** path of the netns if known, else "" */
   netnsPath: string;
   flags: PodFlags;
+  /** the pod's own choice, by annotation; undefined: the node's driver */
+  driver?: DriverName;
+  /** names of interfaces behind which virtual machines or nested containers live: what comes in there is outbound traffic */
+  virtualInterfaces?: readonly string[];
 }
 
 /** A netns that the datapath serves now, read from the kernel (pins and maps), not from memory. */
@@ -35,6 +42,8 @@ export interface EnrolledNetns {
   netnsPath: string;
   state: DatapathState;
   flags: PodFlags;
+  /** which driver serves it, where there are several; undefined: the one that says so */
+  driver?: DriverName;
 }
 
 /** Counts per pod, keyed by reason text ("own", "no-tunnel"); see bpf/abi/reasons.h. */
@@ -76,15 +85,15 @@ export interface DatapathEvent {
 }
 
 export interface RedirectDriver {
-  readonly name: 'ebpf' | 'iptables' | 'nftables';
+  readonly name: DriverName;
   /** what this kernel or node takes away from it now, one sentence each; empty when all of it works */
   readonly reasons: string[];
   /** Probe exemption, own addresses, rules, routes, sysctls, sk_lookup link, state prepared. Undone when it fails. */
   prepare(pod: PodTarget): Promise<EnrolledNetns>;
-  /** The commit: one map write. */
-  activate(cookie: bigint): void;
+  /** The commit: one map write, or one transaction per table. Who must know that it is done awaits it. */
+  activate(cookie: bigint): void | Promise<void>;
   /** New connections direct at once; captured ones and 15008 go on. */
-  drain(cookie: bigint): void;
+  drain(cookie: bigint): void | Promise<void>;
   /**
    * Takes the datapath off: link detached, sysctls, route, rule; rules and prohibit stay until no socket with mark 0x111 is
    * left (leftovers destroyed after `deadlineMs`). The netns may be gone: then only what the kernel kept of it is removed.
