@@ -195,6 +195,11 @@ export function socketMark(fd: number, mark: number): void;
 export function socketReuseAddr(fd: number): void;
 /** Local and remote end as the kernel has them, without touching a libuv handle. */
 export function socketNames(fd: number): { local: { address: string; port: number }; remote?: { address: string; port: number } };
+/**
+ * SO_ORIGINAL_DST of an accepted socket: what its client dialled, before a rule of netfilter turned it here. IPv4 is asked first, also
+ * of an IPv6 socket. Undefined when conntrack knows no such connection, or is not there.
+ */
+export function socketOriginalDestination(fd: number): { address: string; port: number } | undefined;
 /** SO_LINGER 0 then close: the peer sees RST. */
 export function socketReset(fd: number): void;
 /** Duplicates an fd of another process (pidfd_getfd, kernel >= 5.6; needs ptrace access). */

@@ -51,6 +51,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("socketMark", socketMark);
   add("socketReuseAddr", socketReuseAddr);
   add("socketNames", socketNames);
+  add("socketOriginalDestination", socketOriginalDestination);
   add("socketReset", socketReset);
   add("socketListener", socketListener);
   add("pidfdGetFd", pidfdGetFd);

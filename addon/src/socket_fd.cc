@@ -33,6 +33,18 @@ void setOption(int fd, int name, int value, const char* what) {
   check(setsockopt(fd, SOL_SOCKET, name, &value, sizeof value), "setsockopt", what);
 }
 
+/** SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST, whose headers cannot be included beside netinet/in.h. */
+constexpr int kOriginalDestination = 80;
+
+/** @return false when this family's conntrack knows nothing of the socket, or is not there at all */
+bool originalDestination(int fd, int level, int name, SocketAddress& address) {
+  address.length = sizeof address.storage;
+  if (getsockopt(fd, level, name, address.get(), &address.length) == 0) return true;
+  // ENOENT: no such connection. ENOPROTOOPT, EOPNOTSUPP: no conntrack here, or the socket speaks IPv4 alone. EINVAL: not connected any more.
+  if (errno == ENOENT || errno == ENOPROTOOPT || errno == EOPNOTSUPP || errno == EINVAL || errno == ENOTCONN) return false;
+  throw SystemError(errno, "getsockopt", "SO_ORIGINAL_DST");
+}
+
 using Naming = int (*)(int, sockaddr*, socklen_t*);
 
 SocketAddress nameOf(int fd, Naming naming, const char* syscall) {
@@ -83,6 +95,15 @@ Napi::Value socketNames(const Napi::CallbackInfo& info) {
     if (error.error() != ENOTCONN && error.error() != EINVAL) throw;
   }
   return names;
+}
+
+/** As ztunnel asks: IPv4 first, also of a socket of IPv6 that took a v4 client. */
+Napi::Value socketOriginalDestination(const Napi::CallbackInfo& info) {
+  const int fd = integer(info[0]);
+  SocketAddress address;
+  if (originalDestination(fd, SOL_IP, kOriginalDestination, address) || originalDestination(fd, SOL_IPV6, kOriginalDestination, address))
+    return toJs(info.Env(), address);
+  return info.Env().Undefined();
 }
 
 void socketReset(const Napi::CallbackInfo& info) {

@@ -51,6 +51,12 @@ export async function connect(netnsFd: number, options: ConnectOptions): Promise
   }
 }
 
+/** What the client of an accepted socket dialled, by conntrack; undefined when that knows nothing of it, or the socket is closed. */
+export function originalDestination(socket: Socket): { address: string; port: number } | undefined {
+  const fd = (socket as { _handle?: { fd?: number } | null })._handle?.fd; // Node has no public name for it
+  return fd === undefined || fd < 0 ? undefined : native.socketOriginalDestination(fd);
+}
+
 function endpoint(address: string, port: number): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }

@@ -2,11 +2,11 @@
 import type { Server, Socket } from 'node:net';
 import { isSystem, systemCause } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { familyOf, type SocketAddress } from '../state/address.ts';
-import { connect, listen, type ListenOptions } from '../sys/socket.ts';
+import { familyOf, unmapped, type SocketAddress } from '../state/address.ts';
+import { connect, listen, originalDestination, type ListenOptions } from '../sys/socket.ts';
 import { ClientPorts, ephemeralPorts } from './client-ports.ts';
 import { HBONE_SEND_BUFFER } from './http2-settings.ts';
-import { HBONE_PORT, TUNNEL_MARK } from './ports.ts';
+import { HBONE_PORT, OUTBOUND_PORT, PLAINTEXT_PORT, TUNNEL_MARK } from './ports.ts';
 import { localAddress, type ConnectOptions, type PodSockets } from './sockets.ts';
 
 const BACKLOG = 128;
@@ -63,8 +63,15 @@ export class NetnsSockets implements PodSockets {
     }
   }
 
+  /**
+   * A datapath that marks leaves the accepted socket the address that was dialled. One that rewrites (iptables, nftables) leaves it
+   * that of the listener, so that conntrack is asked only then; who dialled the listener itself gets the same answer from it.
+   */
   originalDestination(socket: Socket): SocketAddress {
-    return localAddress(socket); // the datapath does not rewrite: the accepted socket's own address is what was dialled
+    const local = localAddress(socket);
+    if (local.port !== OUTBOUND_PORT && local.port !== PLAINTEXT_PORT) return local;
+    const dialled = originalDestination(socket);
+    return dialled === undefined ? local : { ip: unmapped(dialled.address), port: dialled.port };
   }
 
   /**
