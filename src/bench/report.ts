@@ -53,6 +53,8 @@ export interface Ratio {
   /** Bootstrap 95 % interval. */
   low: number;
   high: number;
+  /** How many rounds gave a ratio. */
+  rounds: number;
 }
 
 /** A cell that this run could not have by design. */
