@@ -49,6 +49,9 @@ export interface BpfInfo {
   type: number;
   /** prog */ tag?: string;
   mapIds?: number[];
+  /** nanoseconds and runs counted while somebody had statistics on (bpfEnableStats) */
+  runTimeNs?: number;
+  runCount?: number;
   /** map */ keySize?: number;
   valueSize?: number;
   maxEntries?: number;
@@ -59,6 +62,10 @@ export interface BpfInfo {
   netnsIno?: number;
 }
 export function bpfInfo(fd: number): BpfInfo;
+/** The kernel measures every run of every program until the fd is closed, also by the end of this process (kernel >= 5.8). */
+export function bpfEnableStats(): number;
+/** An fd of a program that is loaded. */
+export function bpfProgramById(id: number): number;
 /** Programs attached to a cgroup for an attach type (BPF_PROG_QUERY, not effective). */
 export function bpfCgroupQuery(cgroupFd: number, attachType: number): number[];
 /** One map, whose sizes are asked for once. It does not own the fd, and may not be used after that is closed. Keys and values of wrong length: EINVAL. */
@@ -233,6 +240,59 @@ export function seqpacketListen(
   onConnection: (connection: Seqpacket) => SeqpacketHandlers,
 ): { close(): void };
 export function seqpacketConnect(path: string, maxPacket: number, handlers: SeqpacketHandlers): Seqpacket;
+
+// ---- load of the benchmark: threads that do nothing else, no Node in the data path
+export interface EchoServer {
+  /**
+   * Listens in that netns (options as of netnsSocket, with bind and listen) and echoes; a connection whose first byte is 'S' is
+   * only read. @returns the listener's number
+   */
+  listen(netnsFd: number, options: SocketOptions): number;
+  /** Once. Open connections go on, and so do the counts. */
+  unlisten(listener: number): void;
+  /** connections accepted, and bytes received, of one listener so far */
+  counts(listener: number): { accepted: number; bytes: number };
+  /** Ends threads and listeners; at the end. */
+  close(): void;
+}
+export function echoServer(threads: number): EchoServer;
+export interface LoadOrder {
+  /** connect, one byte there and back, close; round trips of `bytes` on kept connections; as many bytes as go */
+  mode: 'connections' | 'round-trips' | 'bulk';
+  address: string;
+  port: number;
+  /** each with one connection at a time */
+  threads: number;
+  warmMs: number;
+  measureMs: number;
+  bytes: number;
+  /** files whose text is wanted as it was when measuring began and ended */
+  snapshots: string[];
+}
+export interface LoadResult {
+  /** measured time by this process's own clock */
+  seconds: number;
+  /** within that time; all…: warm-up and end included */
+  operations: number;
+  allOperations: number;
+  bytes: number;
+  allBytes: number;
+  /** established, in all */
+  connections: number;
+  /** microseconds of one operation, to 0.4 % */
+  p50: number;
+  p99: number;
+  p999: number;
+  /** context switches of this process within the measured time */
+  switches: number;
+  /** how often, by name of errno; "EOF": the peer ended it. In all. */
+  errors: Record<string, number>;
+  /** of `snapshots`, "" for what could not be read */
+  before: string[];
+  after: string[];
+}
+/** Load from this process's own netns. Rejects when threads cannot be started; what connections meet is counted. */
+export function loadRun(order: LoadOrder): Promise<LoadResult>;
 
 // ---- small ones
 export function statfsType(path: string): bigint;

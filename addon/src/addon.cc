@@ -8,8 +8,11 @@
 #include "bpf_probe.h"
 #include "bpf_program.h"
 #include "bpf_ring.h"
+#include "bpf_stats.h"
 #include "error.h"
 #include "filesystem.h"
+#include "load_echo.h"
+#include "load_run.h"
 #include "netlink_watch.h"
 #include "netns_run.h"
 #include "netns_socket.h"
@@ -36,6 +39,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("bpfLinkDetach", bpfLinkDetach);
   add("bpfCgroupQuery", bpfCgroupQuery);
   add("bpfInfo", bpfInfo);
+  add("bpfEnableStats", bpfEnableStats);
+  add("bpfProgramById", bpfProgramById);
   add("bpfMap", bpfMap);
   add("bpfMapDump", bpfMapDump);
   add("bpfPossibleCpus", bpfPossibleCpus);
@@ -58,6 +63,9 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
 
   add("seqpacketListen", seqpacketListen);
   add("seqpacketConnect", seqpacketConnect);
+
+  add("echoServer", echoServer);
+  add("loadRun", loadRun);
 
   add("statfsType", statfsType);
   add("mount", mountPath);

@@ -54,6 +54,8 @@ void describeProgram(int fd, Napi::Object result) {
   result.Set("name", info.name);
   result.Set("type", info.type);
   result.Set("tag", hex({info.tag, sizeof info.tag}));
+  result.Set("runTimeNs", static_cast<double>(info.run_time_ns));
+  result.Set("runCount", static_cast<double>(info.run_cnt));
   auto ids = Napi::Array::New(result.Env());
   for (const uint32_t id : maps) ids.Set(ids.Length(), id);
   result.Set("mapIds", ids);

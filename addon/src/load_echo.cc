@@ -4,9 +4,11 @@
  */
 #include "load_echo.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -28,8 +30,9 @@ namespace {
 constexpr size_t kBuffer = 256 * 1024;
 /** Connections are found by their descriptor; one beyond this is refused. */
 constexpr size_t kMostFds = 65536;
-constexpr uint64_t kListener = uint64_t{1} << 32;
-constexpr uint64_t kStop = uint64_t{1} << 33;
+/** What an epoll event is about: one of these bits, or a connection's descriptor. Pointers to user space have neither. */
+constexpr uint64_t kListener = uint64_t{1} << 63;
+constexpr uint64_t kStop = uint64_t{1} << 62;
 
 struct Listener {
   Fd socket;
@@ -55,35 +58,37 @@ class EchoServer {
     for (const Fd& epoll : epolls_) threads_.emplace_back([this, fd = epoll.get()] { serve(fd); });
   }
   ~EchoServer() { close(); }
+  EchoServer(const EchoServer&) = delete;
+  EchoServer& operator=(const EchoServer&) = delete;
 
   size_t listen(Fd socket) {
     listeners_.push_back(std::make_unique<Listener>());
-    const size_t id = listeners_.size() - 1;
-    listeners_[id]->socket = std::move(socket);
+    Listener& listener = *listeners_.back();
+    listener.socket = std::move(socket);
     // A waiting connection wakes one thread, not all.
     for (const Fd& epoll : epolls_)
-      watch(epoll.get(), listeners_[id]->socket.get(), EPOLLIN | EPOLLEXCLUSIVE, kListener | reinterpretAs(listeners_[id].get()));
-    return id;
+      watch(epoll.get(), listener.socket.get(), EPOLLIN | EPOLLEXCLUSIVE, kListener | reinterpret_cast<uint64_t>(&listener));
+    return listeners_.size() - 1;
   }
 
-  /** shutdown() ends it at once for every thread; the counts stay, and so does the object, which open connections still name. */
+  /**
+   * Its open connections go on. A thread may be about to accept: the descriptor's number stays taken, by something that is no socket,
+   * until all threads have ended.
+   */
   void unlisten(size_t id) {
-    Listener& listener = *listeners_.at(id);
-    if (!listener.socket.valid()) return;
-    ::shutdown(listener.socket.get(), SHUT_RDWR);
-    for (const Fd& epoll : epolls_) epoll_ctl(epoll.get(), EPOLL_CTL_DEL, listener.socket.get(), nullptr);
-    listener.socket.reset();
+    const Fd& socket = listeners_.at(id)->socket;
+    for (const Fd& epoll : epolls_) epoll_ctl(epoll.get(), EPOLL_CTL_DEL, socket.get(), nullptr);
+    check(dup3(stop_.get(), socket.get(), O_CLOEXEC), "dup3");
   }
 
   const Listener& listener(size_t id) const { return *listeners_.at(id); }
 
   void close() {
-    if (threads_.empty()) return;
     const uint64_t one = 1;
     static_cast<void>(!::write(stop_.get(), &one, sizeof one));
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
-    for (size_t id = 0; id < listeners_.size(); id++) unlisten(id);
+    for (const auto& listener : listeners_) listener->socket.reset();
   }
 
  private:
@@ -93,3 +98,85 @@ class EchoServer {
     event.data.u64 = data;
     check(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), "epoll_ctl");
   }
+
+  void serve(int epoll) {
+    pthread_setname_np(pthread_self(), "culvert-echo");
+    const auto buffer = std::make_unique<std::array<char, kBuffer>>();
+    std::array<epoll_event, 64> events{};
+    for (;;) {
+      const int count = epoll_wait(epoll, events.data(), events.size(), -1);
+      for (int i = 0; i < count; i++) {
+        const uint64_t what = events[static_cast<size_t>(i)].data.u64;
+        if (what == kStop) return;
+        if ((what & kListener) != 0) {
+          accept(epoll, *reinterpret_cast<Listener*>(what & ~kListener));
+        } else {
+          answer(static_cast<int>(what), buffer->data());
+        }
+      }
+    }
+  }
+
+  void accept(int epoll, Listener& listener) {
+    const int fd = accept4(listener.socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) return;  // another thread was faster, or the client is gone again
+    listener.accepted.fetch_add(1, std::memory_order_relaxed);
+    if (static_cast<size_t>(fd) >= kMostFds) {
+      ::close(fd);
+      return;
+    }
+    connections_[static_cast<size_t>(fd)] = {&listener, true, false};
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = static_cast<uint64_t>(fd);
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) ::close(fd);
+  }
+
+  void answer(int fd, char* buffer) {
+    Connection& connection = connections_[static_cast<size_t>(fd)];
+    const ssize_t length = ::read(fd, buffer, kBuffer);
+    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (length <= 0) {
+      ::close(fd);
+      return;
+    }
+    connection.listener->bytes.fetch_add(static_cast<uint64_t>(length), std::memory_order_relaxed);
+    if (connection.fresh) connection.sink = buffer[0] == 'S';
+    connection.fresh = false;
+    // A client that sends more than its socket takes back is none of ours: its connection ends, and it counts an error.
+    if (!connection.sink && ::send(fd, buffer, static_cast<size_t>(length), MSG_NOSIGNAL) != length) ::close(fd);
+  }
+
+  Fd stop_;
+  std::vector<Fd> epolls_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  std::array<Connection, kMostFds> connections_{};
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace
+
+Napi::Value echoServer(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto server = std::make_shared<EchoServer>(unsignedInteger(info[0]));
+  auto handle = Napi::Object::New(env);
+  handle.Set("listen", function(env, "listen", [server](const Napi::CallbackInfo& call) -> Napi::Value {
+               const SocketOptions options = SocketOptions::read(call[1].As<Napi::Object>());
+               Fd socket;
+               netns::run(integer(call[0]), [&] { socket = makeSocket(options); });
+               return Napi::Number::New(call.Env(), static_cast<double>(server->listen(std::move(socket))));
+             }));
+  handle.Set("unlisten",
+             function(env, "unlisten", [server](const Napi::CallbackInfo& call) { server->unlisten(unsignedInteger(call[0])); }));
+  handle.Set("counts", function(env, "counts", [server](const Napi::CallbackInfo& call) -> Napi::Value {
+               const Listener& listener = server->listener(unsignedInteger(call[0]));
+               auto counts = Napi::Object::New(call.Env());
+               counts.Set("accepted", static_cast<double>(listener.accepted.load(std::memory_order_relaxed)));
+               counts.Set("bytes", static_cast<double>(listener.bytes.load(std::memory_order_relaxed)));
+               return counts;
+             }));
+  handle.Set("close", function(env, "close", [server](const Napi::CallbackInfo&) { server->close(); }));
+  return handle;
+}
+
+}  // namespace culvert
