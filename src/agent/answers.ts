@@ -29,7 +29,7 @@ export interface Known {
 /** Ready: the source's first word was worked in, and a tunnel is there to take pods. */
 export function statusOf(known: Known): AgentStatus {
   const { config, driver, reconciler, zds, source } = known;
-  const connections = zds.connections().map(({ id, since }) => ({ id, since: since.toISOString() }));
+  const connections = zds.connections().map(({ id, since, peer }) => ({ id, pid: peer.pid, since: since.toISOString() }));
   const count = (wanted: PodSummary): number =>
     reconciler.registry.all().filter((entry) => entry.record !== undefined && summary(entry) === wanted).length;
   return {

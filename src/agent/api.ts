@@ -23,7 +23,8 @@ export interface AgentStatus {
   kernel: string;
   ready: boolean;
   driver: { name: DriverName; forced: boolean; reasons: string[] };
-  tunnel: { kind: 'builtin' | 'external'; connections: { id: string; since: string }[] };
+  /** pid: as the agent sees it, 0 in another pid namespace */
+  tunnel: { kind: 'builtin' | 'external'; connections: { id: string; pid: number; since: string }[] };
   pods: { enrolled: number; pending: number; notEnrolled: number };
   source: { kind: string; synced: boolean };
   /** of the CNI plugin; absent when somebody else does it. file: the configuration that has our entry, "" when none has */

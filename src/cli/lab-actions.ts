@@ -1,4 +1,5 @@
 /** What the lab's commands do. */
+import { resolve } from 'node:path';
 import { CulvertError } from '../base/errors.ts';
 import { findLabs, leftovers, takeDown } from '../lab/down.ts';
 import { execInPod, placeOf } from '../lab/exec.ts';
@@ -8,8 +9,8 @@ import { LabPaths } from '../lab/paths.ts';
 import { requireRoot } from '../lab/root.ts';
 import { statusOf, type LabStatus } from '../lab/status.ts';
 import { defaultTopology, parseTopology, readTopology } from '../lab/topology.ts';
-import { bringUp } from '../lab/up.ts';
-import type { DownFlags, LogFlags, Named, StatusFlags, UpFlags } from './lab.ts';
+import { bringUp, type UpOptions } from '../lab/up.ts';
+import type { DownFlags, LogFlags, MeshFlags, Named, StatusFlags, UpFlags } from './lab.ts';
 import type { Cli } from './main.ts';
 import { answer, type Table } from './output.ts';
 
@@ -24,12 +25,22 @@ export async function up(cli: Cli, flags: UpFlags): Promise<void> {
     void takeDown(lab).finally(() => process.exit(130)); // half a lab is of no use to anybody
   });
   await bringUp(lab, text, topology, {
-    source: flags.source,
+    ...meshOptions(flags),
     progress: (line) => {
       cli.io.err(`${line}\n`);
     },
   });
   cli.io.err(`lab ${lab.name} is up after ${seconds(started)}; its truth is ${lab.mesh}\n`);
+}
+
+export async function demo(cli: Cli, flags: MeshFlags): Promise<void> {
+  const { runDemo } = await import('../lab/demo/main.ts');
+  cli.exit.code = (await runDemo(flags.name, cli.io.out, meshOptions(flags))) ? 0 : 1;
+}
+
+/** The path is kept in the lab's directory and used from anywhere: it is made absolute. */
+function meshOptions({ source, ztunnel }: MeshFlags): Pick<UpOptions, 'source' | 'tunnel'> {
+  return { ...(source === undefined ? {} : { source }), ...(ztunnel === undefined ? {} : { tunnel: { ztunnel: resolve(ztunnel) } }) };
 }
 
 export async function down(cli: Cli, flags: DownFlags): Promise<void> {
@@ -55,7 +66,13 @@ export async function status(cli: Cli, flags: StatusFlags): Promise<void> {
 function statusTable(labs: LabStatus[]): Table {
   const rows = labs.flatMap((lab) => [
     ...(lab.control === null ? [] : [[lab.name, '', 'control', alive(lab.control), '']]),
-    ...lab.nodes.map((node) => [lab.name, node.node, 'agent, tunnel', `${alive(node.agent)}, ${alive(node.ztunnel)}`, '']),
+    ...lab.nodes.map(({ node, agent, ztunnel, ztunnel2 }) => [
+      lab.name,
+      node,
+      lab.tunnel === 'builtin' ? 'agent, tunnel' : `agent, tunnel ${lab.tunnel}`,
+      [agent, ztunnel, ...(ztunnel2 === undefined ? [] : [ztunnel2])].map(alive).join(', '),
+      '',
+    ]),
     ...lab.pods.map((pod) => [
       lab.name,
       pod.node,

@@ -8,8 +8,9 @@ import { formatOption, type Format } from './output.ts';
 export interface Named {
   name: string;
 }
-export type UpFlags = Named & { file?: string; source: 'file' | 'xds' };
-export type DemoFlags = Named & { source: 'file' | 'xds' };
+/** source: undefined leaves it to the tunnel */
+export type MeshFlags = Named & { source?: 'file' | 'xds'; ztunnel?: string };
+export type UpFlags = MeshFlags & { file?: string };
 export type DownFlags = Named & { all?: boolean };
 export type StatusFlags = Partial<Named> & { output?: Format };
 export type LogFlags = Named & { node?: string; follow?: boolean };
@@ -23,6 +24,7 @@ export function addLab(root: Command, cli: Cli): void {
     .description('build the lab and start it')
     .option('--file <topology.yaml>', 'nodes, namespaces, pods and services (default: two nodes, four pods)')
     .addOption(sourceOption())
+    .addOption(ztunnelOption())
     .action((flags: UpFlags) => run((loaded) => loaded.up(cli, flags)));
   named(lab, 'down')
     .description('take the lab down, or what is left of it')
@@ -57,10 +59,8 @@ export function addLab(root: Command, cli: Cli): void {
   named(lab, 'demo')
     .description('build a lab, prove what the mesh promises, take it down')
     .addOption(sourceOption())
-    .action(async (flags: DemoFlags) => {
-      const { runDemo } = await import('../lab/demo/main.ts');
-      cli.exit.code = (await runDemo(flags.name, cli.io.out, flags.source)) ? 0 : 1;
-    });
+    .addOption(ztunnelOption())
+    .action((flags: MeshFlags) => run((loaded) => loaded.demo(cli, flags)));
   addHidden(root, cli);
 }
 
@@ -69,9 +69,14 @@ function named(parent: Command, name: string): Command {
 }
 
 function sourceOption(): Option {
-  return new Option('--source <kind>', 'what the tunnels listen to: the mesh file, or a control plane (xDS and CA) that reads it')
-    .choices(['file', 'xds'])
-    .default('file');
+  return new Option(
+    '--source <kind>',
+    'what the tunnels listen to: the mesh file, or a control plane (xDS and CA) that reads it (default: "file"; "xds" with --ztunnel)',
+  ).choices(['file', 'xds']);
+}
+
+function ztunnelOption(): Option {
+  return new Option('--ztunnel <path>', "executable of Istio's ztunnel to run as the nodes' tunnel (default: the built-in one)");
 }
 
 /** Roles that the lab starts inside its pods. */

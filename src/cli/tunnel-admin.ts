@@ -1,9 +1,10 @@
-/** The built-in tunnel's own admin door, HTTP over a unix socket in its run directory. */
+/** What a node's tunnel knows: asked of the built-in one over a unix socket in its run directory, else as `external-tunnel.ts` says. */
 import { request } from 'node:http';
 import { paths } from '../agent/api.ts';
-import { CulvertError, isSystem } from '../base/errors.ts';
+import { CulvertError, isCulvert, isSystem } from '../base/errors.ts';
 import type { ConfigDump } from '../tunnel/config-dump.ts';
 import type { Door } from './admin.ts';
+import { externalDumps, type TunnelDump } from './external-tunnel.ts';
 
 const TIMEOUT_MS = 5000;
 
@@ -33,4 +34,16 @@ export async function configDump(door: Door): Promise<ConfigDump> {
     });
     asked.end();
   });
+}
+
+/** Of every tunnel that serves the node, the newest last: two while one replaces the other. @throws CulvertError AGENT_UNREACHABLE */
+export async function tunnelDumps(door: Door): Promise<TunnelDump[]> {
+  try {
+    return [await configDump(door)]; // first, because it needs no agent
+  } catch (error) {
+    if (!isCulvert(error, 'AGENT_UNREACHABLE')) throw error;
+    const external = await externalDumps(door);
+    if (external === undefined) throw error;
+    return external;
+  }
 }

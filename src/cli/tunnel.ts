@@ -1,16 +1,18 @@
-/** `culvert connections` and `culvert certs`: asked of the built-in tunnel itself. */
+/** `culvert connections` and `culvert certs`: asked of the tunnel itself. */
 import type { Command } from 'commander';
 import type { DumpedCertificate } from '../tunnel/config-dump.ts';
 import type { Cli } from './main.ts';
 import { answer } from './output.ts';
 import { fromAll, reading, type ReadingOptions } from './reading.ts';
-import { configDump } from './tunnel-admin.ts';
+import { tunnelDumps } from './tunnel-admin.ts';
 
 export function addConnections(root: Command, cli: Cli): void {
   reading(root, 'connections')
     .description("the tunnel's live connections")
     .action(async (options: ReadingOptions) => {
-      const rows = await fromAll(cli, options, async (target) => (await configDump(target)).connections);
+      const rows = await fromAll(cli, options, async (target) => (await tunnelDumps(target)).flatMap(({ connections }) => connections));
+      if (rows.some(({ bytesIn }) => bytesIn === null))
+        cli.io.err("remark: Istio's ztunnel tells neither the peer's identity nor the bytes of an open connection\n");
       await answer(cli.io, options.output, rows, () => ({
         head: ['POD', 'NODE', 'DIRECTION', 'SOURCE', 'ORIGINAL DESTINATION', 'ACTUAL DESTINATION', 'PROTOCOL', 'PEER', 'IN', 'OUT'],
         rows: rows.map((row) => [
@@ -33,7 +35,7 @@ export function addCerts(root: Command, cli: Cli): void {
   reading(root, 'certs')
     .description("the tunnel's workload certificates")
     .action(async (options: ReadingOptions) => {
-      const rows = await fromAll(cli, options, async (target) => (await configDump(target)).certificates);
+      const rows = await fromAll(cli, options, async (target) => (await tunnelDumps(target)).flatMap(({ certificates }) => certificates));
       const leaves = rows.map(({ node, identity, notBefore, notAfter, state, serial, error, errorTime }) => ({
         node,
         identity,
@@ -65,7 +67,8 @@ function stateText({ state, error, errorTime }: Pick<DumpedCertificate, 'state' 
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
 
-function bytes(count: number): string {
+function bytes(count: number | null): string {
+  if (count === null) return '';
   const power = Math.min(UNITS.length - 1, Math.floor(Math.log2(Math.max(count, 1)) / 10));
   return `${power === 0 ? count : (count / 1024 ** power).toFixed(1)} ${UNITS[power]}`;
 }

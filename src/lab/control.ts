@@ -17,6 +17,7 @@ import { selfCommand } from './self.ts';
 import { until } from './until.ts';
 
 const PORT = 15012;
+export const controlUrl = `https://${controlAddress}:${PORT}`;
 const NAMESPACE = 'culvert-system';
 const ACCOUNT = 'ztunnel';
 
@@ -63,7 +64,7 @@ export async function startControl(lab: LabPaths): Promise<void> {
 /** What a node's tunnel is told instead of mesh file and CA directory. */
 export function controlFlags(lab: LabPaths, node: string): string[] {
   return [
-    ...['--xds-address', `https://${controlAddress}:${PORT}`],
+    ...['--xds-address', controlUrl],
     ...['--root-cert', localCaPaths(lab.ca).certificate, '--token-file', tunnelToken(lab, node)],
     ...['--pod-name', `${ACCOUNT}-${node}`, '--pod-namespace', NAMESPACE],
   ];
@@ -73,7 +74,7 @@ function tokensFile(lab: LabPaths): string {
   return join(lab.controlDir, 'tokens.json');
 }
 
-function tunnelToken(lab: LabPaths, node: string): string {
+export function tunnelToken(lab: LabPaths, node: string): string {
   return join(lab.controlDir, `${node}.token`);
 }
 

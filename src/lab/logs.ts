@@ -1,9 +1,9 @@
 /** `lab logs`: the log of an agent, a tunnel or a pod, to its end or followed. */
-import { closeSync, fstatSync, openSync, readSync, watch } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readSync, watch } from 'node:fs';
 import { CulvertError, isSystem } from '../base/errors.ts';
 import { hasControl } from './control.ts';
 import { nodesOf } from './down.ts';
-import type { LabPaths } from './paths.ts';
+import { tunnelSlots, type LabPaths } from './paths.ts';
 import { readTopology, podKey } from './topology.ts';
 
 export interface LogFile {
@@ -14,10 +14,14 @@ export interface LogFile {
 
 /** @param what "agent", "ztunnel", "control" or "namespace/pod" @param node undefined: of all nodes */
 export function logFiles(lab: LabPaths, what: string, node: string | undefined): LogFile[] {
-  if (what === 'agent' || what === 'ztunnel') {
-    return nodesOf(lab)
-      .filter((name) => node === undefined || name === node)
-      .map((name) => ({ label: `${name} ${what}`, path: what === 'agent' ? lab.node(name).agentLog : lab.node(name).tunnelLog }));
+  const nodes = nodesOf(lab).filter((name) => node === undefined || name === node);
+  if (what === 'agent') return nodes.map((name) => ({ label: `${name} agent`, path: lab.node(name).agentLog }));
+  if (what === 'ztunnel') {
+    return nodes.flatMap((name) =>
+      tunnelSlots
+        .map((slot) => ({ label: `${name} ${slot}`, path: lab.node(name).tunnels[slot].log }))
+        .filter(({ path }, i) => i === 0 || existsSync(path)),
+    );
   }
   if (what === 'control' && hasControl(lab)) return [{ label: 'control', path: lab.controlLog }];
   const pod = readTopology(lab.mesh).topology.pods.find((candidate) => podKey(candidate) === what);

@@ -12,6 +12,10 @@ export interface LabHome {
 export const defaultHome: LabHome = { root: '/run/culvert-lab', cgroupPrefix: 'culvert-lab-' };
 export const defaultLabName = 'default';
 
+/** A node has two places for a tunnel, each with a netns and a cgroup of its own: a new one starts beside the old before that drains. */
+export const tunnelSlots = ['ztunnel', 'ztunnel-2'] as const;
+export type TunnelSlot = (typeof tunnelSlots)[number];
+
 export interface NodePaths {
   name: string;
   dir: string;
@@ -27,6 +31,8 @@ export interface NodePaths {
   tunnelNetns: string;
   agentLog: string;
   tunnelLog: string;
+  /** the second place is made when something starts there */
+  tunnels: Record<TunnelSlot, { netns: string; log: string }>;
 }
 
 export class LabPaths {
@@ -59,6 +65,11 @@ export class LabPaths {
   /** there only when the lab's tunnels listen to a control plane */
   get controlDir(): string {
     return join(this.dir, 'control');
+  }
+
+  /** which tunnel its nodes run */
+  get tunnelFile(): string {
+    return join(this.dir, 'tunnel.json');
   }
 
   get controlLog(): string {
@@ -96,6 +107,8 @@ export class LabPaths {
 
   node(name: string): NodePaths {
     const dir = join(this.nodesDir, name);
+    const first = { netns: this.netns(`${name}-ztunnel`), log: join(dir, 'ztunnel.log') };
+    const second = { netns: this.netns(`${name}-ztunnel-2`), log: join(dir, 'ztunnel-2.log') };
     return {
       name,
       dir,
@@ -106,9 +119,10 @@ export class LabPaths {
       pidDir: join(dir, 'pids'),
       pinDir: join(this.bpffs, name),
       netns: this.netns(name),
-      tunnelNetns: this.netns(`${name}-ztunnel`),
+      tunnelNetns: first.netns,
       agentLog: join(dir, 'agent.log'),
-      tunnelLog: join(dir, 'ztunnel.log'),
+      tunnelLog: first.log,
+      tunnels: { ztunnel: first, 'ztunnel-2': second },
     };
   }
 }

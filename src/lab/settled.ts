@@ -1,12 +1,13 @@
 /** When a lab has come to rest: agents have no pod half-way, and every tunnel knows which pods are captured. */
 import type { PodStatus } from '../agent/api.ts';
 import { ask } from '../cli/admin.ts';
-import { configDump } from '../cli/tunnel-admin.ts';
+import { tunnelDumps } from '../cli/tunnel-admin.ts';
 import { CulvertError } from '../base/errors.ts';
 import { nodesOf } from './down.ts';
 import type { LabPaths } from './paths.ts';
 import { readState } from './state.ts';
 import { podKey } from './topology.ts';
+import { readTunnel } from './tunnels.ts';
 import { until } from './until.ts';
 
 export interface SettleOptions {
@@ -22,10 +23,12 @@ export async function podStatuses(lab: LabPaths): Promise<PodStatus[]> {
 
 /**
  * Waits until every pod is in the mesh or out of it as `wanted` says, and all tunnels send to it accordingly: a connection made
- * before that could still take the way of before.
+ * before that could still take the way of before. A tunnel of which nothing is known but ZDS is not asked.
  * @param wanted undefined: whatever the agents decided
  */
 export async function settle(lab: LabPaths, wanted?: (pod: PodStatus) => boolean, options: SettleOptions = {}): Promise<PodStatus[]> {
+  const tunnel = readTunnel(lab);
+  const asked = typeof tunnel === 'object' && 'argv' in tunnel ? [] : nodesOf(lab);
   return until('the mesh to settle', options.timeoutMs ?? 15_000, async () => {
     const pods = await podStatuses(lab);
     const missing = Object.entries(readState(lab).pods).filter(([, { uid }]) => !pods.some((pod) => pod.uid === uid));
@@ -38,7 +41,7 @@ export async function settle(lab: LabPaths, wanted?: (pod: PodStatus) => boolean
         'CHECK_FAILED',
         moving.map((pod) => `${pod.namespace}/${pod.name} is ${pod.state} and its datapath ${pod.datapath}: ${pod.reason}`).join('; '),
       );
-    for (const node of nodesOf(lab)) {
+    for (const node of asked) {
       const known = await capturedFor(lab, node);
       const differs = pods.find((pod) => (pod.state === 'enrolled') !== known.has(podKey(pod)));
       if (differs !== undefined)
@@ -55,7 +58,6 @@ function atRest(pod: PodStatus, draining: boolean): boolean {
 
 /** "namespace/name" of the pods to which this node's tunnel sends HBONE; uids are not the same in every source. */
 async function capturedFor(lab: LabPaths, node: string): Promise<Set<string>> {
-  const { workloads } = await configDump({ node, runDir: lab.node(node).runDir });
-  const rows = workloads as { namespace: string; name: string; protocol: string }[];
-  return new Set(rows.filter(({ protocol }) => protocol === 'HBONE').map(podKey));
+  const newest = (await tunnelDumps({ node, runDir: lab.node(node).runDir })).at(-1);
+  return new Set((newest?.workloads ?? []).filter(({ protocol }) => protocol === 'HBONE').map(podKey));
 }

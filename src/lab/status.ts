@@ -7,6 +7,7 @@ import type { LabPaths } from './paths.ts';
 import { isAlive, type ProcessRecord } from './processes.ts';
 import { readState } from './state.ts';
 import { readTopology } from './topology.ts';
+import { readTunnel, tunnelName } from './tunnels.ts';
 import { dirname } from 'node:path';
 
 export interface LabStatus {
@@ -15,7 +16,15 @@ export interface LabStatus {
   dir: string;
   /** null: the tunnels listen to the mesh file */
   control: { pid: number; alive: boolean } | null;
-  nodes: { node: string; agent: { pid: number; alive: boolean }; ztunnel: { pid: number; alive: boolean } }[];
+  /** "builtin", or the path of another */
+  tunnel: string;
+  /** ztunnel2: a second tunnel that was started beside the first */
+  nodes: {
+    node: string;
+    agent: { pid: number; alive: boolean };
+    ztunnel: { pid: number; alive: boolean };
+    ztunnel2?: { pid: number; alive: boolean };
+  }[];
   pods: { node: string; namespace: string; name: string; uid: string; ips: string[]; netns: string; running: boolean }[];
   services: { namespace: string; name: string; vips: string[] }[];
   /** of a lab that is not up: what "lab down" will remove */
@@ -30,7 +39,13 @@ export function statusOf(lab: LabPaths): LabStatus {
     up,
     dir: lab.dir,
     control: hasControl(lab) ? processState(controlRecord(lab)) : null,
-    nodes: nodesOf(lab).map((node) => ({ node, agent: daemon(lab, node, 'agent'), ztunnel: daemon(lab, node, 'ztunnel') })),
+    tunnel: tunnelName(readTunnel(lab)),
+    nodes: nodesOf(lab).map((node) => ({
+      node,
+      agent: daemon(lab, node, 'agent'),
+      ztunnel: daemon(lab, node, 'ztunnel'),
+      ...(daemonRecord(lab, node, 'ztunnel-2') === undefined ? {} : { ztunnel2: daemon(lab, node, 'ztunnel-2') }),
+    })),
     pods: podsOf(lab, state),
     services: Object.entries(state.services).map(([key, { vips }]) => ({ ...split(key), vips })),
     leftovers: up ? [] : leftovers(lab),

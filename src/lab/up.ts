@@ -20,12 +20,15 @@ import { requireRoot } from './root.ts';
 import { settle } from './settled.ts';
 import { writeState } from './state.ts';
 import { podKey, type Topology } from './topology.ts';
+import { checkTunnel, needsControl, tunnelName, writeTunnel, type LabTunnel } from './tunnels.ts';
 
 export interface UpOptions {
   /** one line per step, for people */
   progress?: (line: string) => void;
-  /** what the tunnels listen to: the mesh file, or a control plane that reads it (default file) */
+  /** what the tunnels listen to: the mesh file, or a control plane that reads it (default file; xds for Istio's ztunnel, which knows no file) */
   source?: 'file' | 'xds';
+  /** default builtin */
+  tunnel?: LabTunnel;
   /** false: only the network and the pods' processes, no agent, no tunnel, no culvert-cni in the chain */
   mesh?: boolean;
 }
@@ -35,6 +38,7 @@ export async function bringUp(lab: LabPaths, yaml: string, topology: Topology, o
   const say = options.progress ?? ((): void => undefined);
   requireRoot('start lab');
   cgroup2Mount();
+  if (options.tunnel !== undefined) checkTunnel(options.tunnel);
   if (isUp(lab))
     throw new CulvertError(
       'LAB',
@@ -54,11 +58,13 @@ async function build(
   yaml: string,
   topology: Topology,
   say: (line: string) => void,
-  { mesh = true, source = 'file' }: UpOptions,
+  { mesh = true, tunnel = 'builtin', source = needsControl(tunnel) ? 'xds' : 'file' }: UpOptions,
 ): Promise<void> {
+  if (source === 'file' && needsControl(tunnel)) throw new CulvertError('USAGE', "start lab: Istio's ztunnel needs source xds");
   cniPath(lab.bin);
   mkdirSync(lab.dir, { recursive: true, mode: 0o755 });
   writeFileSync(lab.mesh, yaml);
+  writeTunnel(lab, tunnel);
   writeState(lab, {
     pods: {},
     services: Object.fromEntries(
@@ -79,7 +85,7 @@ async function build(
   }
   if (mesh) {
     await Promise.all(topology.nodes.flatMap((node) => daemons.map((daemon) => startDaemon(lab, node, daemon))));
-    say(`agents and tunnels: ${topology.nodes.join(', ')}`);
+    say(`agents and tunnels: ${topology.nodes.join(', ')}${tunnel === 'builtin' ? '' : `, the tunnel is ${tunnelName(tunnel)}`}`);
   }
   await Promise.all(topology.pods.map((pod) => startPod(lab, topology, pod, { onRetry: say })));
   say(`pods: ${topology.pods.map(podKey).join(', ')}`);

@@ -21,9 +21,11 @@ export interface DumpedConnection {
   bytesOut: number;
 }
 
-/** A row of `culvert connections`. */
-export interface ConnectionRow extends DumpedConnection {
+/** A row of `culvert connections`. Istio's ztunnel counts no bytes of an open connection: null. */
+export interface ConnectionRow extends Omit<DumpedConnection, 'bytesIn' | 'bytesOut'> {
   node: string;
+  bytesIn: number | null;
+  bytesOut: number | null;
   /** "namespace/name" */
   pod: string;
   direction: 'inbound' | 'outbound';
@@ -44,8 +46,16 @@ export interface DumpedCertificate {
   rootCerts: { pem: string; serialNumber: string; validFrom: string; expirationTime: string }[];
 }
 
+/** What we read of it ourselves. */
+export interface DumpedWorkload {
+  namespace: string;
+  name: string;
+  protocol: 'HBONE' | 'TCP';
+  [field: string]: unknown;
+}
+
 export interface ConfigDump {
-  workloads: unknown[];
+  workloads: DumpedWorkload[];
   services: unknown[];
   policies: unknown[];
   certificates: DumpedCertificate[];
@@ -125,7 +135,7 @@ function trustDomainOf(state: StateStore): string {
   return workload?.trustDomain ?? '';
 }
 
-function dumpWorkload(workload: Workload): unknown {
+function dumpWorkload(workload: Workload): DumpedWorkload {
   return {
     uid: workload.uid,
     name: workload.name,

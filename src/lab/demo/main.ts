@@ -6,7 +6,9 @@ import { CulvertError, describe } from '../../base/errors.ts';
 import { takeDown } from '../down.ts';
 import { LabPaths } from '../paths.ts';
 import { defaultTopology, parseTopology } from '../topology.ts';
-import { bringUp } from '../up.ts';
+import { hasControl } from '../control.ts';
+import { readTunnel, tunnelName } from '../tunnels.ts';
+import { bringUp, type UpOptions } from '../up.ts';
 import { agentKilled, tunnelKilled } from './crash.ts';
 import { byPodAddress, byService, bytesEcho, onlyTlsOnTheWire, serverFirst } from './encrypted.ts';
 import { enrolled, hostDevices, mapsTell, noRules, nothingLeft, verifyAll } from './inspect.ts';
@@ -45,7 +47,11 @@ export const proofs: Proof[] = [
 ];
 
 /** @returns true when every proof holds */
-export async function runDemo(name: string, write: (text: string) => void, source: 'file' | 'xds' = 'file'): Promise<boolean> {
+export async function runDemo(
+  name: string,
+  write: (text: string) => void,
+  options: Pick<UpOptions, 'source' | 'tunnel'> = {},
+): Promise<boolean> {
   const started = performance.now();
   const lab = new LabPaths(name);
   const interrupted = interruption();
@@ -64,8 +70,8 @@ export async function runDemo(name: string, write: (text: string) => void, sourc
   try {
     const topology = parseTopology(defaultTopology, 'default topology');
     await report('lab up', async () => {
-      await bringUp(lab, defaultTopology, topology, { source });
-      return `nodes ${topology.nodes.join(', ')}; ${topology.pods.length} pods through bridge, host-local and culvert-cni${source === 'xds' ? '; tunnels on xDS and CA of control' : ''}`;
+      await bringUp(lab, defaultTopology, topology, options);
+      return `nodes ${topology.nodes.join(', ')}; ${topology.pods.length} pods through bridge, host-local and culvert-cni${tunnels(lab)}`;
     });
     if (failures > 0) return false;
     const stage = await Scene.set(lab);
@@ -83,6 +89,11 @@ export async function runDemo(name: string, write: (text: string) => void, sourc
       `${failures === 0 ? 'every proof holds' : `${failures} ${failures === 1 ? 'proof does' : 'proofs do'} not hold`}; ${seconds(started)} in all\n`,
     );
   }
+}
+
+function tunnels(lab: LabPaths): string {
+  const tunnel = readTunnel(lab);
+  return `${tunnel === 'builtin' ? '' : `; the tunnels are ${tunnelName(tunnel)}`}${hasControl(lab) ? '; tunnels on xDS and CA of control' : ''}`;
 }
 
 /** The first Ctrl-C ends the demo behind the running proof, so that the lab goes down; the second kills as usual. */

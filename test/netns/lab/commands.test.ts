@@ -42,7 +42,7 @@ test('status', async () => {
     ready: true,
     problems: [],
     driver: { name: 'ebpf', forced: false, reasons: expect.any(Array) as unknown },
-    tunnel: { kind: 'builtin', connections: [{ id: text, since: time }] },
+    tunnel: { kind: 'builtin', connections: [{ id: text, pid: number, since: time }] },
     pods: { enrolled: 2, pending: 0, notEnrolled: 0 },
     source: { kind: 'file', synced: true },
   });
