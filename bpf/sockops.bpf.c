@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* TCP callbacks, attached to the root of cgroup v2: the tunnel's listeners, and the node's own connections to pods. */
+/* TCP callbacks, attached to the root of cgroup v2: the tunnel's listeners, the node's own connections to pods, and SYNs of pods. */
 #include "lib/listeners.h"
 #include "lib/exempt.h"
+#include "lib/remark.h"
 
 char _license[] SEC("license") = "GPL";
 
@@ -15,6 +16,10 @@ int sock_ops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		on_node_connect(ctx);
+		on_pod_connect(ctx);
+		break;
+	case BPF_SOCK_OPS_RTO_CB:
+		on_pod_timeout(ctx);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (FIELD(ctx, args[1]) == BPF_TCP_CLOSE)

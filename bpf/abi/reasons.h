@@ -27,7 +27,7 @@ enum reason {
 	OUT_DROP_ASSIGN = 16, /* bpf_sk_assign failed */
 	OUT_REDIRECT_ACCEPTED = 17, /* captured SYN handed to 15001; its event carries the whole tuple */
 	OUT_PASS_DNS_OFF = 18, /* UDP port 53, and the pod wants no DNS capture or no 15053 listener ever registered */
-	OUT_DROP_MAP = 19, /* `inner` or `dns_dst` had no room: going on would loop or leak */
+	OUT_DROP_MAP = 19, /* `inner`, `dns_dst` or `tunnel_tag` had no room: going on would loop or leak */
 	IN_REDIRECT_TUNNEL = 20, /* handed to 15006 */
 	IN_REDIRECT_HBONE = 21, /* handed to the newest 15008 listener */
 	IN_PASS_SELF = 22,
@@ -51,6 +51,7 @@ enum reason {
 	MISC_EVENT_LOST = 48, /* ring buffer full */
 	MISC_MAP_FULL = 49, /* an update failed; cookie says whose */
 	MISC_TRIAL = 50, /* a trial connection of the agent: its source was noted, and it was refused */
+	MISC_REMARKED = 51, /* the mark of a captured connection was changed before a SYN of it left: marked again */
 };
 
 #define REASON_BIT(reason) (1ull << (reason)) /* so reasons stay below 64 */
@@ -61,7 +62,7 @@ enum reason {
 	 REASON_BIT(OUT_DROP_SOURCE) | REASON_BIT(OUT_DROP_MARK) | REASON_BIT(OUT_DROP_LOOKUP) |                       \
 	 REASON_BIT(OUT_DROP_ASSIGN) | REASON_BIT(OUT_DROP_MAP) | REASON_BIT(IN_DROP_NO_TUNNEL) |                      \
 	 REASON_BIT(IN_DROP_ASSIGN) | REASON_BIT(REG_REFUSED) | REASON_BIT(REG_FAILED) |                               \
-	 REASON_BIT(MISC_FALSE_TUNNEL) | REASON_BIT(MISC_APP_MARK))
+	 REASON_BIT(MISC_FALSE_TUNNEL) | REASON_BIT(MISC_APP_MARK) | REASON_BIT(MISC_REMARKED))
 
 #define REASONS_REDIRECTED                                                                                             \
 	(REASON_BIT(OUT_REDIRECT_TUNNEL) | REASON_BIT(OUT_REDIRECT_DNS_UDP) | REASON_BIT(OUT_REDIRECT_DNS_TCP) |       \

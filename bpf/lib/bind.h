@@ -25,7 +25,7 @@ static __always_inline void on_bind(struct bpf_sock_addr *ctx)
 	if (!pod)
 		return;
 	if (is_tunnel_port(port) && is_tunnel_task(pod))
-		bpf_sk_storage_get(&tunnel_tag, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+		tag_tunnel(pod, sk);
 	if (have_bind_setsockopt && !bpf_setsockopt(ctx, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)))
 		count(cookie, MISC_BIND_REUSE);
 }

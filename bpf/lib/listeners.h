@@ -112,7 +112,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx)
 			report(&t, MISC_APP_MARK, IPPROTO_TCP);
 		return;
 	}
-	if (!is_mark_enough(pod) && !bpf_sk_storage_get(&tunnel_tag, sk, NULL, 0)) {
+	if (!is_tagged(pod, sk)) {
 		report(&t, REG_REFUSED, IPPROTO_TCP);
 		return;
 	}

@@ -215,9 +215,10 @@ struct {
 } dns_dst __weak SEC(".maps");
 
 /*
- * Sockets bound to one of the tunnel's ports by a task of the tunnel. Listen callbacks cannot ask for the cgroup (before 6.4).
- * written by: bind hooks; read by: sockops at listen(2); deleted by: the kernel, with the socket;
- * when full (no memory): the listener is refused, the pod fails closed.
+ * Sockets bound to one of the tunnel's ports, or connected outwards, by a task of the tunnel. Callbacks cannot ask for the cgroup
+ * (before 6.4).
+ * written by: bind and connect hooks; read by: sockops at listen(2) and connect(2); deleted by: the kernel, with the socket;
+ * when full (no memory): the listener is refused, the pod fails closed; the connection is refused, OUT_DROP_MAP.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);

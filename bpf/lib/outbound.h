@@ -31,7 +31,8 @@ static __always_inline __u32 mark_local(struct bpf_sock_addr *ctx, __u32 mark, _
  * A connect of the tunnel itself. Towards the app it must carry the local mark instead of the tunnel's, so that the app's
  * accepted socket inherits that one and answers stay in the pod.
  */
-static __always_inline __u32 decide_tunnel(struct bpf_sock_addr *ctx, struct bpf_sock *sk, struct tuple *t, __u32 mark)
+static __always_inline __u32 decide_tunnel(struct bpf_sock_addr *ctx, const struct pod *pod, struct bpf_sock *sk,
+					   struct tuple *t, __u32 mark)
 {
 	__u64 now;
 
@@ -53,7 +54,7 @@ static __always_inline __u32 decide_tunnel(struct bpf_sock_addr *ctx, struct bpf
 	}
 	if (t->dport != bpf_htons(PORT_HBONE) && is_own(t->cookie, &t->dst))
 		return mark_local(ctx, mark, OUT_PASS_TUNNEL);
-	return OUT_PASS_TUNNEL;
+	return tag_tunnel(pod, sk) ? OUT_PASS_TUNNEL : OUT_DROP_MAP;
 }
 
 /* Captures a TCP connect of the app, or refuses it now: an RST to a captured SYN cannot be routed back, it would hang. */
@@ -98,7 +99,7 @@ static __always_inline __u32 decide_outbound(struct bpf_sock_addr *ctx, struct t
 		if (is_tunnel_task(pod)) {
 			if (hook != HOOK_CONNECT || protocol != IPPROTO_TCP)
 				return OUT_PASS_TUNNEL; /* its DNS forwarder above all */
-			return decide_tunnel(ctx, sk, t, mark);
+			return decide_tunnel(ctx, pod, sk, t, mark);
 		}
 		report(t, MISC_FALSE_TUNNEL, protocol); /* goes on as any app's */
 	}

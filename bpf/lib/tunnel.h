@@ -37,4 +37,16 @@ static __always_inline bool is_tunnel_task(const struct pod *pod)
 	return bpf_map_lookup_elem(&tunnels, &id) != NULL;
 }
 
+/* Remembers a socket as the tunnel's, for the callbacks that cannot ask for the task. False: no memory. */
+static __always_inline bool tag_tunnel(const struct pod *pod, struct bpf_sock *sk)
+{
+	return is_mark_enough(pod) || bpf_sk_storage_get(&tunnel_tag, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+/* A socket with the tunnel's mark is the tunnel's. In any hook. */
+static __always_inline bool is_tagged(const struct pod *pod, struct bpf_sock *sk)
+{
+	return is_mark_enough(pod) || bpf_sk_storage_get(&tunnel_tag, sk, NULL, 0);
+}
+
 #endif

@@ -186,6 +186,7 @@ export const enums = {
     MISC_EVENT_LOST: 48,
     MISC_MAP_FULL: 49,
     MISC_TRIAL: 50,
+    MISC_REMARKED: 51,
   },
   pod_state: {
     POD_PREPARED: 1,

@@ -3,9 +3,12 @@
  * System calls on sockets, one per line of stdin, for tests that need what Node does not offer: MPTCP, SO_BINDTODEVICE, marks,
  * connected UDP, v4-mapped destinations. Answers "errno" or "0 value...". Nothing waits longer than the milliseconds given.
  *
- *   socket 4|6 tcp|udp|mptcp        -> fd          set FD LEVEL NAME INT
+ *   socket 4|6 tcp|udp|mptcp|raw    -> fd          set FD LEVEL NAME INT
  *   get FD LEVEL NAME               -> int         device FD NAME
  *   bind FD ADDR PORT                              connect FD ADDR PORT MS
+ *   start FD ADDR PORT (connect, not awaited)      finish FD MS (waits for it)
+ *   disconnect FD (AF_UNSPEC)                      md5 FD ADDR LENGTH (of its key; 0 takes it off)
+ *   fastopen FD ADDR PORT TEXT (MSG_FASTOPEN)      syn FD FROM PORT TO PORT (IPv4, on a raw socket)
  *   listen FD                                      accept FD MS              -> fd addr port
  *   name FD -> addr port                           peer FD                   -> addr port
  *   send FD TEXT                                   recv FD MS                -> text
@@ -17,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,22 +88,69 @@ static int wait_for(int fd, short what, const char *ms)
 	return ready > 0 ? 0 : -1;
 }
 
-static int do_connect(int fd, const char *ip, const char *port, const char *ms)
+static int start(int fd, const char *ip, const char *port)
 {
 	struct sockaddr_storage to;
-	socklen_t length = end_of(ip, port, &to), size = sizeof(int);
-	int error = 0;
+	socklen_t length = end_of(ip, port, &to);
 
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-	if (connect(fd, (void *)&to, length) == 0)
-		return 0;
-	if (errno != EINPROGRESS)
-		return -1;
+	return connect(fd, (void *)&to, length) == 0 || errno == EINPROGRESS ? 0 : -1;
+}
+
+static int finish(int fd, const char *ms)
+{
+	socklen_t size = sizeof(int);
+	int error = 0;
+
 	if (wait_for(fd, POLLOUT, ms) < 0)
 		return -1;
 	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
 	errno = error;
 	return error ? -1 : 0;
+}
+
+static int do_connect(int fd, const char *ip, const char *port, const char *ms)
+{
+	return start(fd, ip, port) < 0 ? -1 : finish(fd, ms);
+}
+
+static int set_md5(int fd, const char *ip, int key_length)
+{
+	struct tcp_md5sig md5 = { .tcpm_keylen = key_length };
+
+	end_of(ip, "0", (void *)&md5.tcpm_addr);
+	memset(md5.tcpm_key, 'k', key_length);
+	return setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &md5, sizeof(md5));
+}
+
+static unsigned int sum(const void *data, int length, unsigned int so_far)
+{
+	const unsigned short *words = data;
+
+	for (; length > 0; length -= 2)
+		so_far += *words++;
+	return so_far;
+}
+
+/* A SYN past the kernel's own TCP; the kernel writes the IP header. */
+static int send_syn(int fd, char **w)
+{
+	struct sockaddr_storage from, to;
+	struct tcphdr tcp = { .source = htons(atoi(w[3])), .dest = htons(atoi(w[5])), .doff = 5, .syn = 1, .window = htons(64000) };
+	struct {
+		struct in_addr from, to;
+		unsigned short protocol, length;
+	} pseudo = { .protocol = htons(IPPROTO_TCP), .length = htons(sizeof(tcp)) };
+	unsigned int check;
+
+	end_of(w[2], "0", &from);
+	end_of(w[4], "0", &to);
+	pseudo.from = ((struct sockaddr_in *)&from)->sin_addr;
+	pseudo.to = ((struct sockaddr_in *)&to)->sin_addr;
+	check = sum(&tcp, sizeof(tcp), sum(&pseudo, sizeof(pseudo), 0));
+	check = (check >> 16) + (check & 0xffff);
+	tcp.check = ~(check + (check >> 16));
+	return sendto(fd, &tcp, sizeof(tcp), 0, (void *)&to, sizeof(struct sockaddr_in));
 }
 
 static int run(char **w, int n)
@@ -111,9 +162,10 @@ static int run(char **w, int n)
 	ssize_t got;
 
 	if (!strcmp(w[0], "socket")) {
-		int type = !strcmp(w[2], "udp") ? SOCK_DGRAM : SOCK_STREAM;
+		int raw = !strcmp(w[2], "raw"), type = raw ? SOCK_RAW : !strcmp(w[2], "udp") ? SOCK_DGRAM : SOCK_STREAM;
+		int protocol = raw ? IPPROTO_TCP : !strcmp(w[2], "mptcp") ? IPPROTO_MPTCP_ : 0;
 
-		fd = socket(*w[1] == '6' ? AF_INET6 : AF_INET, type | SOCK_CLOEXEC, !strcmp(w[2], "mptcp") ? IPPROTO_MPTCP_ : 0);
+		fd = socket(*w[1] == '6' ? AF_INET6 : AF_INET, type | SOCK_CLOEXEC, protocol);
 		return fd < 0 ? failed() : printf("0 %d\n", fd);
 	}
 	if (!strcmp(w[0], "cookie")) {
@@ -143,6 +195,20 @@ static int run(char **w, int n)
 	}
 	if (!strcmp(w[0], "connect"))
 		return done(do_connect(fd, w[2], w[3], w[4]));
+	if (!strcmp(w[0], "start"))
+		return done(start(fd, w[2], w[3]));
+	if (!strcmp(w[0], "finish"))
+		return done(finish(fd, w[2]));
+	if (!strcmp(w[0], "disconnect"))
+		return done(connect(fd, &(struct sockaddr){ .sa_family = AF_UNSPEC }, sizeof(struct sockaddr)));
+	if (!strcmp(w[0], "md5"))
+		return done(set_md5(fd, w[2], atoi(w[3])));
+	if (!strcmp(w[0], "fastopen")) {
+		length = end_of(w[2], w[3], &end);
+		return done(sendto(fd, w[4], strlen(w[4]), MSG_NOSIGNAL | MSG_FASTOPEN, (void *)&end, length));
+	}
+	if (!strcmp(w[0], "syn"))
+		return done(send_syn(fd, w));
 	if (!strcmp(w[0], "listen"))
 		return done(listen(fd, 128));
 	if (!strcmp(w[0], "accept")) {

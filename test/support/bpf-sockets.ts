@@ -18,7 +18,7 @@ const IPV6_V6ONLY = 26;
 const WAIT_MS = 2000;
 
 export type Family = 4 | 6;
-export type Type = 'tcp' | 'udp' | 'mptcp';
+export type Type = 'tcp' | 'udp' | 'mptcp' | 'raw';
 export interface End {
   address: string;
   port: number;
@@ -52,11 +52,11 @@ export class SocketProcess {
     });
   }
 
-  /** @param cgroup directory; @param netns path */
-  static start(cgroup: string, netns: string): SocketProcess {
+  /** @param cgroup directory; @param netns path; @param through command that runs it, setpriv or unshare with their options */
+  static start(cgroup: string, netns: string, through: string[] = []): SocketProcess {
     build();
-    const script = 'echo $$ > "$0/cgroup.procs" && exec nsenter --net="$1" "$2"';
-    return new SocketProcess(spawn('sh', ['-c', script, cgroup, netns, PROGRAM], { stdio: ['pipe', 'pipe', 'inherit'] }));
+    const script = 'echo $$ > "$0/cgroup.procs" && netns=$1 && shift && exec nsenter --net="$netns" "$@"';
+    return new SocketProcess(spawn('sh', ['-c', script, cgroup, netns, ...through, PROGRAM], { stdio: ['pipe', 'pipe', 'inherit'] }));
   }
 
   call(op: string, ...args: (string | number)[]): Promise<string[]> {
