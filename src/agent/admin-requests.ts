@@ -4,6 +4,7 @@ import type { Entry } from '../enrol/registry.ts';
 import type { Reconciler } from '../enrol/reconciler.ts';
 import type { KubeApi } from '../kubernetes/api.ts';
 import type { MeshSnapshot } from '../sources/source.ts';
+import { heldNetns } from '../sys/held-netns.ts';
 import { native } from '../sys/native.ts';
 import { processes } from '../sys/procfs.ts';
 import type { AdminHandler } from './admin.ts';
@@ -21,11 +22,12 @@ export function adminRequests(
   latest: () => MeshSnapshot | undefined,
 ): AdminHandler {
   const { driver, reconciler } = known;
-  const manual = new ManualRedirect(
+  const manual = new ManualRedirect({
     driver,
-    (fd) => native.netnsCookie(fd),
-    () => processes(config.procRoot),
-  );
+    cookieOf: (fd) => native.netnsCookie(fd),
+    processes: () => processes(config.procRoot),
+    held: () => heldNetns(config.procRoot),
+  });
   const knownIps = (): string[] => [...(latest()?.pods.values() ?? [])].flatMap((pod) => pod.ips);
   return async (request, netnsFd): Promise<unknown> => {
     switch (request.op) {

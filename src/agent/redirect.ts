@@ -1,26 +1,42 @@
 /** `culvert redirect`: any netns behind the redirect by hand, without pod and without ZDS; mark 0x539 alone proves the tunnel there. */
+import { fstatSync } from 'node:fs';
 import { CulvertError } from '../base/errors.ts';
 import { BY_HAND } from '../enrol/restart.ts';
+import { wire } from '../maps/layout.ts';
 import type { EnrolledNetns, RedirectDriver } from '../redirect/driver.ts';
+import { Netns } from '../sys/netns.ts';
 import type { RedirectStatus } from './api.ts';
 import { NO_COUNTERS } from './answers.ts';
 
 /** Captured connections may take this long to end after `off`. */
 const REMOVE_DEADLINE_MS = 1000;
+/** How often it is looked whether a netns is still somebody's, while there is one. */
+const PRUNE_MS = 2000;
+
+export interface ManualRedirectParts {
+  driver: RedirectDriver;
+  /** of an open netns; throws for anything else */
+  cookieOf: (fd: number) => bigint;
+  /** pids among which a tunnel that listens already is looked for */
+  processes: () => number[];
+  /** inodes of the netns that somebody can still use */
+  held: () => Set<string>;
+}
 
 export class ManualRedirect {
   readonly #driver: RedirectDriver;
   readonly #cookieOf: (fd: number) => bigint;
   readonly #processes: () => number[];
+  readonly #held: () => Set<string>;
+  /** inode by cookie. The driver's watch keeps these alive: nothing but this says when they are nobody's any more. */
+  readonly #known = new Map<bigint, string>();
+  #timer: NodeJS.Timeout | undefined;
 
-  /**
-   * @param cookieOf of an open netns; throws for anything else
-   * @param processes pids among which a tunnel that listens already is looked for
-   */
-  constructor(driver: RedirectDriver, cookieOf: (fd: number) => bigint, processes: () => number[]) {
+  constructor({ driver, cookieOf, processes, held }: ManualRedirectParts) {
     this.#driver = driver;
     this.#cookieOf = cookieOf;
     this.#processes = processes;
+    this.#held = held;
   }
 
   /** Active at once: until a tunnel listens there, its connections are refused. @throws NETNS_TAKEN when it is a pod's */
@@ -29,8 +45,10 @@ export class ManualRedirect {
     this.#notAPods(cookie);
     const target = { uid: `${BY_HAND}${cookie}`, namespace: '', name: `netns-${cookie}`, netnsFd: fd, netnsCookie: cookie, netnsPath: '' };
     await this.#driver.prepare({ ...target, flags: { dns: flags.dns ?? true, ingressMode: flags.ingressMode ?? false, markOnly: true } });
-    this.#adopt(cookie);
+    this.#adopt(fd, cookie);
     await this.#driver.activate(cookie);
+    this.#known.set(cookie, String(fstatSync(fd, { bigint: true }).ino));
+    this.#timer ??= setInterval(() => void this.prune().catch(() => undefined), PRUNE_MS).unref(); // the next look tries again
     return this.#status(cookie);
   }
 
@@ -40,15 +58,35 @@ export class ManualRedirect {
       await this.#driver.drain(cookie);
       await this.#driver.remove(cookie, fd, REMOVE_DEADLINE_MS);
     }
+    this.#forget(cookie);
     return this.#status(cookie);
+  }
+
+  /** Takes out what is nobody's any more: a suite makes netns by the dozen, and says nothing when they go. */
+  async prune(): Promise<void> {
+    const held = this.#held();
+    for (const [cookie, inode] of [...this.#known]) {
+      if (held.has(inode)) continue;
+      await this.#driver.remove(cookie, undefined, 0);
+      this.#forget(cookie);
+    }
+  }
+
+  #forget(cookie: bigint): void {
+    this.#known.delete(cookie);
+    if (this.#known.size > 0) return;
+    clearInterval(this.#timer);
+    this.#timer = undefined;
   }
 
   show(netnsFd: number | undefined): RedirectStatus {
     return this.#status(this.#named(netnsFd).cookie);
   }
 
-  /** A tunnel that listens here already: nobody says which process it is, so all are looked at. */
-  #adopt(cookie: bigint): void {
+  /** A tunnel that listens here already: nobody says which process it is, so all are looked at, but only where one listens. */
+  #adopt(netnsFd: number, cookie: bigint): void {
+    const netns = Netns.adopt(netnsFd); // not closed: the fd is the caller's
+    if (netns.run({ op: 'sockets', mark: wire.MARK_TUNNEL, mask: wire.MARK_MASK, listening: true }).length === 0) return;
     for (const pid of this.#processes()) {
       try {
         this.#driver.adoptListeners(cookie, pid);
