@@ -37,7 +37,7 @@ export function statusOf(known: Known): AgentStatus {
     version,
     kernel: release(),
     ready: reconciler.started && connections.length > 0,
-    driver: { name: driver.name, forced: false, reasons: driver.reasons },
+    driver: { name: driver.name, forced: driver.forced ?? false, reasons: driver.reasons },
     tunnel: { kind: config.tunnel, connections },
     pods: { enrolled: count('enrolled'), pending: count('pending'), notEnrolled: count('not-enrolled') },
     source: { kind: source.kind, synced: source.synced() },
@@ -82,7 +82,7 @@ function podOf(known: Known, entry: Entry): PodStatus {
     datapath: subject.datapath,
     reason: reason(entry),
     ...(warnings.length === 0 ? {} : { warnings }),
-    driver: driver.name,
+    driver: (cookie === undefined ? undefined : driver.servedBy?.(cookie)) ?? subject.driver ?? driver.name,
     since: since.toISOString(),
     counters: cookie === undefined || subject.datapath === 'none' ? NO_COUNTERS : driver.counters(cookie),
   };

@@ -3,6 +3,7 @@ import { statSync } from 'node:fs';
 import { z } from 'zod';
 import { CulvertError, describe } from '../base/errors.ts';
 import { enablementSelectorsSchema } from '../enrol/selectors.ts';
+import { DRIVER_NAMES } from '../redirect/driver.ts';
 
 const path = z.string().startsWith('/', 'must be an absolute path');
 const fileName = z.string().regex(/^[^/]+$/, 'must be a file name without a directory');
@@ -37,6 +38,16 @@ export const agentConfigSchema = z
     meshFile: path.optional().describe('source file: the mesh YAML'),
     kubeconfig: path.optional().describe('of the API server when the agent runs outside the cluster; default: the account of its pod'),
     tunnel: z.enum(['builtin', 'external']).default('builtin').describe('which tunnel is expected on the ZDS socket'),
+    redirectDriver: z
+      .enum(['auto', ...DRIVER_NAMES])
+      .default('auto')
+      .describe('how traffic gets into the tunnel; auto: ebpf where the kernel can, else nftables or iptables'),
+    istioRules: z
+      .enum(['remove', 'keep'])
+      .default('remove')
+      .describe(
+        "istio-cni's rules in pods that this agent has: taken off; or kept, for handing the node back: pods that have them stay in the mesh when the agent leaves for good",
+      ),
     maxPods: z.int().min(1).max(10_000).default(500).describe('map sizes derive from it'),
     dnsCapture: z.boolean().default(true).describe('capture DNS where a pod says nothing'),
     enablementSelectors: enablementSelectorsSchema

@@ -24,12 +24,13 @@ export function addPods(root: Command, cli: Cli): void {
 
 function table(pods: PodStatus[]): Table {
   return {
-    head: ['POD', 'NODE', 'STATE', 'DATAPATH', 'IPS', 'OUT', 'IN', 'PASSED', 'DROPPED', 'REASON'],
+    head: ['POD', 'NODE', 'STATE', 'DATAPATH', 'DRIVER', 'IPS', 'OUT', 'IN', 'PASSED', 'DROPPED', 'REASON'],
     rows: pods.map((pod) => [
       `${pod.namespace}/${pod.name}`,
       pod.node,
       pod.state,
       pod.datapath,
+      pod.driver,
       pod.ips.join('\n'),
       String(pod.counters.outboundRedirected),
       String(pod.counters.inboundRedirected),

@@ -12,7 +12,7 @@ import type { MeshSnapshot, PodRecord } from '../sources/source.ts';
 import type { ZdsServer } from '../zds/server.ts';
 import type { Discovery } from './discovery.ts';
 import type { Netns, OpenNetns } from './netns.ts';
-import { OVERRIDES, podFlags } from './overrides.ts';
+import { DRIVER_ANNOTATION, OVERRIDES, podFlags, type Overrides } from './overrides.ts';
 import { MeshPod, type Backoff } from './pod.ts';
 import { decide, ended, knownSelectors, type EnrolmentRules } from './policy.ts';
 import { Registry, type Entry } from './registry.ts';
@@ -216,7 +216,7 @@ export class Reconciler {
       namespace: record.namespace,
       name: record.name,
       serviceAccount: record.serviceAccount,
-      flags: podFlags({}, this.#o).flags,
+      flags: this.#overrides({}).flags,
       netns: undefined,
       cookie: undefined,
       datapath: 'none',
@@ -252,17 +252,30 @@ export class Reconciler {
     entry.decision = this.#decide(record);
     const { subject } = entry.pod;
     subject.deleted = false;
-    if (entry.pod.state === 'out') this.#readOverrides(entry, record); // at enrolment only
+    // at enrolment only, as Istio does, but for the driver
+    if (entry.pod.state === 'out') this.#readOverrides(entry, record);
+    else this.#readDriver(entry, record);
+  }
+
+  /** A pod that is in is moved once it is at rest; one that is on its way is prepared by the new one at its next attempt. */
+  #readDriver(entry: Entry, { annotations }: PodRecord): void {
+    const { driver, warnings } = this.#overrides(annotations);
+    note(entry, DRIVER_ANNOTATION, warnings);
+    entry.pod.subject.driver = driver;
+  }
+
+  #overrides(annotations: Record<string, string>): Overrides {
+    return podFlags(annotations, { dns: this.#o.dns, driver: this.#o.driver.name });
   }
 
   #readOverrides({ pod, warnings }: Entry, { namespace, name, annotations }: PodRecord): void {
-    const overrides = podFlags(annotations, this.#o);
-    pod.subject.flags = overrides.flags;
+    const overrides = this.#overrides(annotations);
+    const { flags, driver, virtualInterfaces } = overrides;
+    Object.assign(pod.subject, { flags, driver, virtualInterfaces } satisfies Partial<Subject>);
     for (const key of OVERRIDES) {
       const warning = overrides.warnings.get(key);
       if (warning !== undefined && warning !== warnings.get(key)) this.#o.log.warn({ pod: `${namespace}/${name}` }, warning);
-      if (warning === undefined) warnings.delete(key);
-      else warnings.set(key, warning);
+      note({ warnings }, key, overrides.warnings);
     }
   }
 
@@ -304,6 +317,8 @@ export class Reconciler {
       return;
     }
     if (overwritten && pod.state === 'enrolled') pod.send('overwritten');
+    if (pod.state === 'enrolled' && pod.subject.servedFor !== undefined && pod.subject.servedFor.driver !== pod.subject.driver)
+      pod.send('moved');
     if (replaced(entry, this.#o.openNetns)) {
       pod.send('netnsGone');
       if (pod.state !== 'out') return; // it comes to rest, and is steered again
@@ -335,6 +350,12 @@ export class Reconciler {
     release(entry);
     this.registry.delete(entry);
   }
+}
+
+function note({ warnings }: Pick<Entry, 'warnings'>, key: string, found: Overrides['warnings']): void {
+  const warning = found.get(key);
+  if (warning === undefined) warnings.delete(key);
+  else warnings.set(key, warning);
 }
 
 function notFound({ namespace, name }: PodRecord): CulvertError {

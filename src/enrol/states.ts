@@ -33,6 +33,7 @@ export const POD_EVENTS = [
   'retry', // the back-off of a failure is over
   'tunnelGone', // no tunnel is connected any more
   'overwritten', // somebody else changed the annotation
+  'moved', // another driver is to serve it
   // outcomes of the actions
   'prepared',
   'acked',
@@ -93,7 +94,7 @@ const TABLE: Record<PodState, Partial<Record<PodEvent, Transition>>> = {
   // captured from `activate` on: a failure here is the annotation's, and the pod works meanwhile (peers send plaintext)
   announcing: { announced: ENROLLED, retry: ANNOUNCE, ...LEAVING },
   // a tunnel that goes away leaves it enrolled: refused and counted, never plain
-  enrolled: { ...LEAVING, overwritten: ANNOTATE },
+  enrolled: { ...LEAVING, overwritten: ANNOTATE, moved: ADOPT },
   undoing: { undone: PENDING, retry: UNDO, ...OUT_AT_ONCE },
   pending: { retry: IN, ...OUT_AT_ONCE },
   adopting: { adopted: ANNOTATE, retry: ADOPT, ...LEAVING },

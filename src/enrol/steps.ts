@@ -5,7 +5,7 @@
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { wire } from '../maps/layout.ts';
-import type { DatapathState, PodFlags, PodTarget, RedirectDriver } from '../redirect/driver.ts';
+import type { DatapathState, DriverName, PodFlags, PodTarget, RedirectDriver } from '../redirect/driver.ts';
 import type { PodRecord } from '../sources/source.ts';
 import type { ZdsServer } from '../zds/server.ts';
 import { isProcessPath, type Netns } from './netns.ts';
@@ -19,6 +19,11 @@ export interface Subject {
   name: string;
   serviceAccount: string;
   flags: PodFlags;
+  /** its own choice; undefined: the node's */
+  driver?: DriverName | undefined;
+  virtualInterfaces?: readonly string[];
+  /** what the datapath was last asked for; undefined: not in this life of the agent */
+  servedFor?: { driver: DriverName | undefined } | undefined;
   netns: Netns | undefined;
   /** undefined until the driver knows it */
   cookie: bigint | undefined;
@@ -90,15 +95,19 @@ export class Steps {
   }
 
   async #prepare(pod: Subject): Promise<void> {
+    const { driver } = pod;
     const { cookie, state } = await this.#o.driver.prepare(targetOf(pod));
     pod.cookie = cookie;
     pod.datapath = state;
+    pod.servedFor = { driver };
   }
 
   async #reconcile(pod: Subject): Promise<void> {
+    const { driver } = pod;
     const { cookie, state } = await this.#o.driver.reconcile(targetOf(pod));
     pod.cookie = cookie;
     pod.datapath = state;
+    pod.servedFor = { driver };
     this.#o.zds.provide(workloadOf(pod)); // a tunnel that was told to keep it may be new, and have nothing to keep
     for (const { peer } of this.#o.zds.connections()) this.adoptListeners(pod, peer.pid);
   }
@@ -199,8 +208,9 @@ export function annotationOverwritten({ annotation }: Subject, record: Pick<PodR
 function targetOf(pod: Subject): PodTarget {
   if (pod.netns === undefined)
     throw new CulvertError('NETNS_UNKNOWN', `enrol pod ${pod.namespace}/${pod.name}: its network namespace is not known`);
-  const { uid, namespace, name, netns, flags } = pod;
-  return { uid, namespace, name, netnsFd: netns.fd, netnsCookie: netns.cookie, netnsPath: netns.path, flags };
+  const { uid, namespace, name, netns, flags, driver, virtualInterfaces = [] } = pod;
+  const target = { uid, namespace, name, netnsFd: netns.fd, netnsCookie: netns.cookie, netnsPath: netns.path, flags };
+  return { ...target, ...(driver !== undefined && { driver }), ...(virtualInterfaces.length > 0 && { virtualInterfaces }) };
 }
 
 function cookieOf(pod: Subject): bigint {

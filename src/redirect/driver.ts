@@ -86,6 +86,10 @@ export interface DatapathEvent {
 
 export interface RedirectDriver {
   readonly name: DriverName;
+  /** the operator chose it; undefined: it does not know of others */
+  readonly forced?: boolean;
+  /** Of several drivers the one that serves this netns; undefined: none. */
+  servedBy?(cookie: bigint): DriverName | undefined;
   /** what this kernel or node takes away from it now, one sentence each; empty when all of it works */
   readonly reasons: string[];
   /** Probe exemption, own addresses, rules, routes, sysctls, sk_lookup link, state prepared. Undone when it fails. */
@@ -98,8 +102,10 @@ export interface RedirectDriver {
    * Takes the datapath off: link detached, sysctls, route, rule; rules and prohibit stay until no socket with mark 0x111 is
    * left (leftovers destroyed after `deadlineMs`). The netns may be gone: then only what the kernel kept of it is removed.
    * @param netnsFd undefined when the netns is gone
+   * @param successor another redirect with the same marks serves the netns already: rule and route of mark 0x111 stay, for it and for
+   *   the connections that are open, which nobody waits for and nobody ends unless they need more of us than that
    */
-  remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number): Promise<void>;
+  remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number, successor?: boolean): Promise<void>;
   /** Everything of our own instance that the kernel holds now. */
   snapshot(): EnrolledNetns[];
   /** Re-checks one netns after a restart: links, rules, routes, sysctls, addresses; repairs what is missing, touches nothing live. */

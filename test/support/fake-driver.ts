@@ -1,9 +1,18 @@
 /** A redirect driver that keeps in memory what the kernel would keep, and every call in order. Survives its user, as pins do. */
 import { CulvertError } from '../../src/base/errors.ts';
-import type { DatapathEvent, EnrolledNetns, Occupancy, PodCounters, PodTarget, RedirectDriver, Tally } from '../../src/redirect/driver.ts';
+import type {
+  DatapathEvent,
+  DriverName,
+  EnrolledNetns,
+  Occupancy,
+  PodCounters,
+  PodTarget,
+  RedirectDriver,
+  Tally,
+} from '../../src/redirect/driver.ts';
 
 export class FakeDriver implements RedirectDriver {
-  readonly name = 'ebpf';
+  readonly name: DriverName;
   readonly reasons: string[] = [];
   /** the kernel: by cookie */
   readonly kernel = new Map<bigint, EnrolledNetns>();
@@ -16,6 +25,10 @@ export class FakeDriver implements RedirectDriver {
   readonly #listeners = new Set<(event: DatapathEvent) => void>();
   /** what adoptListeners finds in the tunnel's process */
   adoptable = 0;
+
+  constructor(name: DriverName = 'ebpf') {
+    this.name = name;
+  }
 
   async prepare(pod: PodTarget): Promise<EnrolledNetns> {
     this.#call('prepare', pod.name);
@@ -31,10 +44,10 @@ export class FakeDriver implements RedirectDriver {
     const entry = this.kernel.get(cookie);
     if (entry !== undefined) entry.state = 'draining';
   }
-  async remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number): Promise<void> {
+  async remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number, successor = false): Promise<void> {
     this.#call(
       'remove',
-      `${this.kernel.get(cookie)?.name ?? String(cookie)}${netnsFd === undefined ? ' (netns gone)' : ''}${deadlineMs === 0 ? ' at once' : ''}`,
+      `${this.kernel.get(cookie)?.name ?? String(cookie)}${netnsFd === undefined ? ' (netns gone)' : ''}${successor ? ' for a successor' : deadlineMs === 0 ? ' at once' : ''}`,
     );
     await Promise.resolve();
     this.kernel.delete(cookie);
@@ -46,7 +59,8 @@ export class FakeDriver implements RedirectDriver {
   async reconcile(pod: PodTarget): Promise<EnrolledNetns> {
     this.#call('reconcile', pod.name);
     await Promise.resolve();
-    return { ...this.#get(pod.netnsCookie) };
+    const known = this.kernel.get(pod.netnsCookie);
+    return known === undefined ? this.#put(pod, 'prepared') : { ...known };
   }
   /** what is wrong, by cookie */
   readonly wrong = new Map<bigint, string[]>();

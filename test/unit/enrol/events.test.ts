@@ -242,6 +242,26 @@ describe('troubles and warnings', () => {
     expect(world.troubles).toEqual(['b: belongs to another']);
   });
 
+  it('of the driver that a pod asks for come and go while it runs, and it is moved', async () => {
+    const annotated = (annotations: Record<string, string>): void =>
+      world.reconciler.apply(mesh('ambient', pod('a', '/ns/a', { annotations })));
+    annotated({});
+    await world.settled('u-a', 'enrolled');
+    const entry = world.reconciler.registry.get('u-a');
+    const moves = (): number => world.driver.calls.filter((call) => call === 'reconcile a').length;
+    annotated({ 'culvert.dev/redirect-driver': 'tc' });
+    expect([...(entry?.warnings.keys() ?? [])]).toEqual(['culvert.dev/redirect-driver']);
+    expect(moves()).toBe(0);
+    annotated({ 'culvert.dev/redirect-driver': 'iptables' });
+    expect(entry?.warnings.size).toBe(0);
+    expect(entry?.pod.subject.driver).toBe('iptables');
+    await world.reconciler.until(() => (moves() === 1 && entry?.pod.state === 'enrolled' ? true : undefined), 1000);
+    expect([moves(), entry?.pod.state]).toEqual([1, 'enrolled']);
+    annotated({ 'culvert.dev/redirect-driver': 'iptables' }); // said again
+    expect([moves(), world.annotations.get('u-a') ?? 'enabled']).toEqual([1, 'enabled']);
+    expect(world.zds.filter((call) => call.startsWith('del'))).toEqual([]);
+  });
+
   it('of annotations are kept with the pod, as they are when it is enrolled', async () => {
     const annotated = (annotations: Record<string, string>): void =>
       world.reconciler.apply(mesh('ambient', pod('a', '/ns/a', { annotations })));
@@ -250,7 +270,7 @@ describe('troubles and warnings', () => {
     const warnings = (): string[] => [...(world.reconciler.registry.get('u-a')?.warnings.values() ?? [])];
     expect(warnings()).toEqual([
       'annotation ambient.istio.io/dns-capture="yes" is not a boolean and is ignored',
-      'annotation istio.io/reroute-virtual-interfaces="eth1" is not supported and is ignored: what comes in on these interfaces is not captured',
+      'annotation istio.io/reroute-virtual-interfaces="eth1" is not supported by driver ebpf and is ignored: what comes in on these interfaces is not captured; annotation culvert.dev/redirect-driver=nftables or iptables gives the pod a driver that does',
     ]);
     annotated({ 'ambient.istio.io/dns-capture': 'false' }); // nothing changes for a pod that is in
     expect(warnings()).toHaveLength(2);

@@ -147,23 +147,42 @@ describe('enrolment policy', () => {
 
 describe('pod annotations', () => {
   it('override the defaults', () => {
-    expect(podFlags({}, { dns: true }).flags).toEqual({ dns: true, ingressMode: false, markOnly: false });
-    expect(podFlags({ 'ambient.istio.io/dns-capture': 'F', 'ambient.istio.io/bypass-inbound-capture': '1' }, { dns: true })).toEqual({
+    expect(podFlags({}, { dns: true, driver: 'ebpf' }).flags).toEqual({ dns: true, ingressMode: false, markOnly: false });
+    expect(
+      podFlags({ 'ambient.istio.io/dns-capture': 'F', 'ambient.istio.io/bypass-inbound-capture': '1' }, { dns: true, driver: 'ebpf' }),
+    ).toEqual({
       flags: { dns: false, ingressMode: true, markOnly: false },
+      driver: undefined,
+      virtualInterfaces: [],
       warnings: new Map(),
     });
   });
 
-  it('that nothing here does are said not to be supported', () => {
-    const { warnings } = podFlags({ 'istio.io/reroute-virtual-interfaces': 'eth1, docker0' }, { dns: true });
-    expect([...warnings.values()]).toEqual([
-      'annotation istio.io/reroute-virtual-interfaces="eth1, docker0" is not supported and is ignored: what comes in on these interfaces is not captured',
+  it('name a driver for the pod; another word counts for nothing', () => {
+    const of = (value: string) => podFlags({ 'culvert.dev/redirect-driver': value }, { dns: true, driver: 'ebpf' });
+    expect(of('iptables')).toMatchObject({ driver: 'iptables', warnings: new Map() });
+    expect(of('Iptables').driver).toBeUndefined();
+    expect([...of('Iptables').warnings.values()]).toEqual([
+      'annotation culvert.dev/redirect-driver="Iptables" is none of ebpf, iptables, nftables and is ignored',
     ]);
-    expect(podFlags({ 'istio.io/reroute-virtual-interfaces': ' ' }, { dns: true }).warnings.size).toBe(0);
+  });
+
+  it('name virtual interfaces, which not every driver serves', () => {
+    const { warnings, virtualInterfaces } = podFlags(
+      { 'istio.io/reroute-virtual-interfaces': 'eth1, docker0' },
+      { dns: true, driver: 'ebpf' },
+    );
+    expect([...warnings.values()]).toEqual([
+      'annotation istio.io/reroute-virtual-interfaces="eth1, docker0" is not supported by driver ebpf and is ignored: what comes in on these interfaces is not captured; annotation culvert.dev/redirect-driver=nftables or iptables gives the pod a driver that does',
+    ]);
+    expect(virtualInterfaces).toEqual(['eth1', 'docker0']);
+    const served = podFlags({ 'istio.io/reroute-virtual-interfaces': 'eth1' }, { dns: true, driver: 'nftables' });
+    expect([served.warnings.size, served.virtualInterfaces]).toEqual([0, ['eth1']]);
+    expect(podFlags({ 'istio.io/reroute-virtual-interfaces': ' ' }, { dns: true, driver: 'ebpf' }).warnings.size).toBe(0);
   });
 
   it('are ignored with a warning when they are no boolean', () => {
-    const { flags, warnings } = podFlags({ 'ambient.istio.io/dns-capture': 'yes' }, { dns: true });
+    const { flags, warnings } = podFlags({ 'ambient.istio.io/dns-capture': 'yes' }, { dns: true, driver: 'ebpf' });
     expect(flags.dns).toBe(true);
     expect([...warnings.values()]).toEqual(['annotation ambient.istio.io/dns-capture="yes" is not a boolean and is ignored']);
   });

@@ -1,0 +1,395 @@
+/**
+ * Several drivers as one: the node's, and others that single pods ask for, or that served pods before the node's was another. Which
+ * one has a netns is the kernel's to say (each driver's snapshot); a pod that is to have another one is moved, in an order in which it is
+ * never uncaptured. While both serve it a connection still meets one redirect only: the marks are the same, and what the one has
+ * marked or rewritten the other lets pass. Drivers other than the node's are opened when the first pod needs them.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CulvertError, describe } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import { wire } from '../maps/layout.ts';
+import { Netns } from '../sys/netns.ts';
+import type {
+  DatapathEvent,
+  DatapathState,
+  DriverName,
+  EnrolledNetns,
+  Occupancy,
+  PodCounters,
+  PodTarget,
+  RedirectDriver,
+  Tally,
+} from './driver.ts';
+import { Holders } from './holders.ts';
+import { forgetOpenStreams, spareOpenStreams } from './open-streams.ts';
+import { Subscriptions } from './subscriptions.ts';
+
+export interface NetnsAccess {
+  /** our own descriptor of the same netns, for what outlives the caller's */
+  keep: (netnsFd: number) => { readonly fd: number; close(): void };
+  spareOpenStreams: (netnsFd: number) => void;
+  forgetOpenStreams: (netnsFd: number) => void;
+}
+
+const KERNEL: NetnsAccess = {
+  keep: (netnsFd) => Netns.open(`/proc/self/fd/${netnsFd}`),
+  spareOpenStreams: (netnsFd) => spareOpenStreams(Netns.adopt(netnsFd)),
+  forgetOpenStreams: (netnsFd) => forgetOpenStreams(Netns.adopt(netnsFd)),
+};
+
+export interface SeveralOptions {
+  /** the node's: serves every pod that does not ask for another */
+  chosen: RedirectDriver;
+  /** why the node's is not a better one */
+  reasons: readonly string[];
+  forced: boolean;
+  /** others of this instance that still serve pods */
+  held: readonly RedirectDriver[];
+  /** @throws KERNEL_UNSUPPORTED when it cannot run here */
+  open: (name: DriverName) => Promise<RedirectDriver>;
+  /** closes one that serves nobody any more, and takes everything of it off the node */
+  retire: (driver: RedirectDriver) => Promise<void>;
+  /** pids of the tunnels that serve pods now: a driver that comes later takes their listeners */
+  tunnels: () => readonly number[];
+  log: Logger;
+  /** what is done in a netns itself; default: the kernel */
+  netns?: NetnsAccess;
+  /** between the last new connection that the old driver may take and its end; ms, default 1000 */
+  settleMs?: number;
+  /** how long connections that the old driver translates may go on; ms, default 60000 */
+  moveDeadlineMs?: number;
+}
+
+const STRENGTH: Record<DatapathState, number> = { none: 0, prepared: 1, draining: 2, active: 3 };
+
+export class SeveralDrivers implements RedirectDriver {
+  readonly #o: SeveralOptions;
+  readonly #log: Logger;
+  readonly #netns: NetnsAccess;
+  /** every driver that is open, the node's first */
+  readonly #open = new Map<DriverName, RedirectDriver>();
+  readonly #opening = new Map<DriverName, Promise<RedirectDriver>>();
+  /** why one cannot be opened; asked once */
+  readonly #refused = new Map<DriverName, string>();
+  readonly #holders = new Holders();
+  /** what a pod asked for and does not get */
+  readonly #denied = new Map<bigint, DriverName>();
+  /** drivers that end in a netns in the background */
+  readonly #ending = new Map<string, Promise<void>>();
+  readonly #idle = new Set<DriverName>();
+  readonly #events = new Subscriptions<DatapathEvent>((driver, listener) => driver.onEvent(listener));
+  readonly #warned = new Subscriptions<bigint>((driver, listener) => driver.onWarnings(listener));
+  readonly #stop = new AbortController();
+
+  constructor(options: SeveralOptions) {
+    this.#o = options;
+    this.#log = options.log;
+    this.#netns = options.netns ?? KERNEL;
+    for (const driver of [options.chosen, ...options.held]) this.#add(driver);
+    // the node's last: it is the owner of what several have
+    for (const driver of [...options.held, options.chosen]) for (const { cookie } of driver.snapshot()) this.#holders.add(cookie, driver);
+  }
+
+  get name(): DriverName {
+    return this.#o.chosen.name;
+  }
+
+  /** The operator chose it. */
+  get forced(): boolean {
+    return this.#o.forced;
+  }
+
+  get reasons(): string[] {
+    const refused = [...this.#refused].map(([name, why]) => `pods that ask for ${name} do not get it: ${why}`);
+    const others = [...this.#open.values()].filter((driver) => driver !== this.#o.chosen);
+    return [
+      ...this.#o.reasons,
+      ...this.#o.chosen.reasons,
+      ...refused,
+      ...others.flatMap(({ name, reasons }) => reasons.map((reason) => `${name}: ${reason}`)),
+    ];
+  }
+
+  /** Which one serves this netns; undefined: none. */
+  servedBy(cookie: bigint): DriverName | undefined {
+    return this.#holders.owner(cookie)?.name;
+  }
+
+  async prepare(pod: PodTarget): Promise<EnrolledNetns> {
+    return this.#take(pod, (driver) => driver.prepare(pod));
+  }
+
+  async reconcile(pod: PodTarget): Promise<EnrolledNetns> {
+    return this.#take(pod, (driver) => driver.reconcile(pod));
+  }
+
+  async activate(cookie: bigint): Promise<void> {
+    await this.#ownerOf(cookie, 'activate').activate(cookie);
+  }
+
+  async drain(cookie: bigint): Promise<void> {
+    for (const driver of this.#holders.of(cookie)) await driver.drain(cookie);
+  }
+
+  async remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number, successor = false): Promise<void> {
+    this.#denied.delete(cookie);
+    const holders = this.#holders.of(cookie);
+    for (const driver of [...holders]) {
+      await driver.remove(cookie, netnsFd, deadlineMs, successor);
+      this.#holders.drop(cookie, driver);
+    }
+    if (netnsFd !== undefined && !successor) this.#netns.forgetOpenStreams(netnsFd);
+  }
+
+  snapshot(): EnrolledNetns[] {
+    const found = new Map<bigint, EnrolledNetns>();
+    for (const driver of this.#open.values())
+      for (const entry of driver.snapshot()) {
+        const other = found.get(entry.cookie);
+        if (other === undefined || STRENGTH[entry.state] > STRENGTH[other.state])
+          found.set(entry.cookie, { ...entry, driver: driver.name });
+      }
+    return [...found.values()];
+  }
+
+  faults(pod: PodTarget, addresses: readonly string[]): string[] {
+    const owner = this.#holders.owner(pod.netnsCookie) ?? this.#o.chosen;
+    return owner.faults(pod, addresses);
+  }
+
+  warnings(cookie: bigint, netnsFd: number): string[] {
+    const denied = this.#denied.get(cookie);
+    const served = this.#holders.owner(cookie) ?? this.#o.chosen;
+    return [
+      ...(denied === undefined
+        ? []
+        : [
+            `it asks for redirect driver ${denied}, which cannot run on this node (${this.#refused.get(denied) ?? ''}): ${served.name} serves it`,
+          ]),
+      ...served.warnings(cookie, netnsFd),
+    ];
+  }
+
+  onWarnings(listener: (cookie: bigint) => void): { close(): void } {
+    return this.#warned.on(listener);
+  }
+
+  /** Also lets go of drivers that nobody needs any more. */
+  refreshNode(): void {
+    for (const driver of this.#open.values()) driver.refreshNode();
+    for (const driver of [...this.#open.values()]) if (driver !== this.#o.chosen) this.#retireIdle(driver);
+  }
+
+  async recheckPods(): Promise<void> {
+    for (const driver of [...this.#open.values()]) await driver.recheckPods();
+  }
+
+  adoptListeners(cookie: bigint, pid: number): number {
+    return this.#ownerOf(cookie, 'adopt listeners in').adoptListeners(cookie, pid);
+  }
+
+  hboneAccepted(cookie: bigint): number {
+    return sum(this.#holders.of(cookie).map((driver) => driver.hboneAccepted(cookie)));
+  }
+
+  captured(netnsFd: number): number {
+    return Math.max(...[...this.#open.values()].map((driver) => driver.captured(netnsFd)));
+  }
+
+  listeners(cookie: bigint): { port: number; alive: boolean }[] {
+    return this.#holders.owner(cookie)?.listeners(cookie) ?? [];
+  }
+
+  counters(cookie: bigint): PodCounters {
+    return (this.#holders.owner(cookie) ?? this.#o.chosen).counters(cookie);
+  }
+
+  tallies(cookie: bigint): Tally[] {
+    return this.#holders.of(cookie).flatMap((driver) => driver.tallies(cookie));
+  }
+
+  readAll(): { tallies: Tally[]; maps: Occupancy[] } {
+    const all = [...this.#open.values()].map((driver) => driver.readAll());
+    return { tallies: all.flatMap(({ tallies }) => tallies), maps: all.flatMap(({ maps }) => maps) };
+  }
+
+  trustTunnel(cgroupId: bigint): void {
+    for (const driver of this.#open.values()) driver.trustTunnel(cgroupId);
+  }
+
+  distrustTunnel(cgroupId: bigint): void {
+    for (const driver of this.#open.values()) driver.distrustTunnel(cgroupId);
+  }
+
+  trustedTunnels(): bigint[] {
+    return [...new Set([...this.#open.values()].flatMap((driver) => driver.trustedTunnels()))];
+  }
+
+  onEvent(listener: (event: DatapathEvent) => void): { close(): void } {
+    return this.#events.on(listener);
+  }
+
+  eventsLost(): number {
+    return sum([...this.#open.values()].map((driver) => driver.eventsLost()));
+  }
+
+  close(): void {
+    this.#stop.abort();
+    for (const driver of this.#open.values()) driver.close();
+  }
+
+  /** Resolves when nothing ends in the background any more. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#ending.values());
+  }
+
+  /** By the driver that is to have it, whoever had it before. */
+  async #take(pod: PodTarget, verb: (driver: RedirectDriver) => Promise<EnrolledNetns>): Promise<EnrolledNetns> {
+    const wanted = await this.#for(pod);
+    const cookie = pod.netnsCookie;
+    const others = this.#holders.of(cookie).filter((driver) => driver !== wanted);
+    const entry = await verb(wanted);
+    this.#netns.spareOpenStreams(pod.netnsFd);
+    if (others.length === 0) this.#holders.add(cookie, wanted);
+    else await this.#move(pod, others, wanted);
+    return { ...entry, state: stateIn(wanted, cookie) ?? entry.state, driver: wanted.name };
+  }
+
+  /** The new one serves before the old one stops. @throws ENROL_FAILED; the old one then goes on as before */
+  async #move(pod: PodTarget, others: RedirectDriver[], to: RedirectDriver): Promise<void> {
+    const cookie = pod.netnsCookie;
+    const name = `${pod.namespace}/${pod.name}`;
+    if (others.some((driver) => stateIn(driver, cookie) === 'active')) {
+      for (const driver of this.#open.values()) driver.refreshNode(); // probes that the one's host rule marks, the other must know
+      try {
+        this.#listen(cookie, to, name);
+        await to.activate(cookie);
+      } catch (error) {
+        await to.remove(cookie, pod.netnsFd, 0, true);
+        for (const driver of others) await driver.reconcile(pod); // what both need is theirs alone again
+        throw error;
+      }
+    }
+    this.#holders.add(cookie, to);
+    for (const driver of others) {
+      await driver.drain(cookie);
+      this.#end(pod, driver, to);
+    }
+    this.#log.info({ pod: name, from: others.map((driver) => driver.name), to: to.name }, 'pod moved to another redirect driver');
+  }
+
+  /** A tunnel that serves this netns already opens no listeners for a driver that comes later. */
+  #listen(cookie: bigint, driver: RedirectDriver, pod: string): void {
+    const listens = (): boolean => driver.listeners(cookie).some(({ port, alive }) => port === wire.PORT_OUTBOUND && alive);
+    const faults: string[] = [];
+    for (const pid of this.#o.tunnels()) {
+      if (listens()) return;
+      try {
+        driver.adoptListeners(cookie, pid);
+      } catch (error) {
+        faults.push(describe(error));
+      }
+    }
+    if (listens()) return;
+    const why = faults.length === 0 ? '' : `: ${faults.join('; ')}`;
+    throw new CulvertError('ENROL_FAILED', `move pod ${pod} to driver ${driver.name}: no tunnel listens for it${why}`);
+  }
+
+  /** In the background: what the old one translates goes on until it ends by itself. */
+  #end(pod: PodTarget, driver: RedirectDriver, heir: RedirectDriver): void {
+    const { netnsCookie: cookie, netnsPath, uid, namespace, name, flags } = pod;
+    const key = `${driver.name} ${cookie}`;
+    if (this.#ending.has(key)) return;
+    const netns = this.#netns.keep(pod.netnsFd);
+    const end = async (): Promise<void> => {
+      const { settleMs = 1000, moveDeadlineMs = 60_000 } = this.#o;
+      try {
+        await sleep(settleMs, undefined, { signal: this.#stop.signal });
+        await driver.remove(cookie, netns.fd, moveDeadlineMs, true);
+        this.#holders.drop(cookie, driver);
+        // puts back what both need, should the old one have taken it
+        if (this.#holders.owner(cookie) === heir)
+          await heir.reconcile({ uid, namespace, name, netnsFd: netns.fd, netnsCookie: cookie, netnsPath, flags });
+      } catch (error) {
+        // a later reconciliation finds it again
+        if (!this.#stop.signal.aborted)
+          this.#log.warn(
+            { pod: `${namespace}/${name}`, driver: driver.name, error: describe(error) },
+            'driver that a pod left did not end there',
+          );
+      } finally {
+        netns.close();
+        this.#ending.delete(key);
+      }
+    };
+    this.#ending.set(key, end());
+  }
+
+  /** What the pod asks for, if that can run here; the node's otherwise. */
+  async #for(pod: PodTarget): Promise<RedirectDriver> {
+    const asked = pod.driver ?? this.#o.chosen.name;
+    const driver = await this.#opened(asked);
+    if (driver === undefined) this.#denied.set(pod.netnsCookie, asked);
+    else this.#denied.delete(pod.netnsCookie);
+    return driver ?? this.#o.chosen;
+  }
+
+  async #opened(name: DriverName): Promise<RedirectDriver | undefined> {
+    const open = this.#open.get(name);
+    if (open !== undefined) return open;
+    if (this.#refused.has(name)) return undefined;
+    try {
+      let opening = this.#opening.get(name);
+      if (opening === undefined) this.#opening.set(name, (opening = this.#o.open(name)));
+      const driver = await opening;
+      if (!this.#open.has(name)) {
+        for (const id of this.trustedTunnels()) driver.trustTunnel(id);
+        this.#add(driver);
+        this.#log.info({ driver: name }, 'another redirect driver opened, for pods that ask for it');
+      }
+      return driver;
+    } catch (error) {
+      this.#refused.set(name, describe(error));
+      this.#log.warn({ driver: name, error: describe(error) }, 'redirect driver that a pod asks for cannot run');
+      return undefined;
+    } finally {
+      this.#opening.delete(name);
+    }
+  }
+
+  #add(driver: RedirectDriver): void {
+    this.#open.set(driver.name, driver);
+    this.#events.add(driver);
+    this.#warned.add(driver);
+  }
+
+  /** One tick of grace: a pod that restarts does not take a driver down and up. */
+  #retireIdle(driver: RedirectDriver): void {
+    const { name } = driver;
+    if (this.#holders.has(driver)) return void this.#idle.delete(name);
+    if (!this.#idle.has(name)) return void this.#idle.add(name);
+    this.#idle.delete(name);
+    this.#open.delete(name);
+    this.#events.drop(driver);
+    this.#warned.drop(driver);
+    this.#o.retire(driver).then(
+      () => this.#log.info({ driver: name }, 'redirect driver that serves no pod taken off the node'),
+      (error: unknown) =>
+        this.#log.warn({ driver: name, error: describe(error) }, 'redirect driver that serves no pod not taken off the node'),
+    );
+  }
+
+  #ownerOf(cookie: bigint, verb: string): RedirectDriver {
+    const owner = this.#holders.owner(cookie);
+    if (owner === undefined) throw new CulvertError('NETNS_UNKNOWN', `${verb} netns ${cookie}: it is not prepared`);
+    return owner;
+  }
+}
+
+function stateIn(driver: RedirectDriver, cookie: bigint): DatapathState | undefined {
+  return driver.snapshot().find((entry) => entry.cookie === cookie)?.state;
+}
+
+function sum(numbers: number[]): number {
+  return numbers.reduce((total, each) => total + each, 0);
+}

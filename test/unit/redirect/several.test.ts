@@ -1,0 +1,214 @@
+import { pino } from 'pino';
+import { afterEach, describe, expect, it } from 'vitest';
+import { CulvertError } from '../../../src/base/errors.ts';
+import type { DriverName, PodTarget } from '../../../src/redirect/driver.ts';
+import { SeveralDrivers, type SeveralOptions } from '../../../src/redirect/several.ts';
+import { FakeDriver } from '../../support/fake-driver.ts';
+
+const COOKIE = 7n;
+const pod: PodTarget = {
+  uid: 'uid-a',
+  namespace: 'shop',
+  name: 'a',
+  netnsFd: 107,
+  netnsCookie: COOKIE,
+  netnsPath: '/ns/a',
+  flags: { dns: true, ingressMode: false, markOnly: false },
+};
+
+/** What happened in netns, beside the drivers' own doing: "spare 107" */
+const inNetns: string[] = [];
+let kept = 0;
+
+function several(chosen: FakeDriver, others: FakeDriver[] = [], change: Partial<SeveralOptions> = {}): SeveralDrivers {
+  return new SeveralDrivers({
+    chosen,
+    reasons: [],
+    forced: false,
+    held: [],
+    open: (name) => {
+      const found = others.find((driver) => driver.name === name);
+      return found === undefined ? Promise.reject(new CulvertError('KERNEL_UNSUPPORTED', `use ${name}: not here`)) : Promise.resolve(found);
+    },
+    retire: (driver) => {
+      driver.close();
+      return Promise.resolve();
+    },
+    tunnels: () => [4711],
+    log: pino({ level: 'silent' }),
+    netns: {
+      keep: (fd) => {
+        kept++;
+        return { fd, close: () => kept-- };
+      },
+      spareOpenStreams: (fd) => void inNetns.push(`spare ${fd}`),
+      forgetOpenStreams: (fd) => void inNetns.push(`forget ${fd}`),
+    },
+    settleMs: 0,
+    moveDeadlineMs: 60_000,
+    ...change,
+  });
+}
+
+async function enrol(drivers: SeveralDrivers, by?: DriverName): Promise<void> {
+  await drivers.prepare({ ...pod, ...(by !== undefined && { driver: by }) });
+  await drivers.activate(COOKIE);
+}
+
+const stateIn = (driver: FakeDriver): string => driver.kernel.get(COOKIE)?.state ?? 'none';
+
+afterEach(() => {
+  inNetns.length = 0;
+  expect(kept).toBe(0); // no descriptor stays open
+});
+
+describe('which driver serves a pod', () => {
+  it("is the node's where the pod says nothing; no other is opened", async () => {
+    const [ebpf, iptables] = [new FakeDriver('ebpf'), new FakeDriver('iptables')];
+    const drivers = several(ebpf, [iptables]);
+    await enrol(drivers);
+    expect([stateIn(ebpf), iptables.calls]).toEqual(['active', []]);
+    expect(drivers.servedBy(COOKIE)).toBe('ebpf');
+    expect(drivers.snapshot()).toEqual([expect.objectContaining({ cookie: COOKIE, state: 'active', driver: 'ebpf' })]);
+  });
+
+  it('is the one that the pod asks for, opened for it, told of tunnels that were trusted before', async () => {
+    const [ebpf, iptables] = [new FakeDriver('ebpf'), new FakeDriver('iptables')];
+    const drivers = several(ebpf, [iptables]);
+    drivers.trustTunnel(99n);
+    await enrol(drivers, 'iptables');
+    expect([stateIn(ebpf), stateIn(iptables)]).toEqual(['none', 'active']);
+    expect(iptables.trusted).toEqual(new Set([99n]));
+    expect(inNetns).toEqual(['spare 107']); // before its first NAT rule
+  });
+
+  it("is the node's, with a warning, where the asked one cannot run; it is tried once", async () => {
+    const ebpf = new FakeDriver('ebpf');
+    let asked = 0;
+    const drivers = several(ebpf, [], {
+      open: () => {
+        asked++;
+        return Promise.reject(new CulvertError('KERNEL_UNSUPPORTED', 'use nftables: there is no program nft'));
+      },
+    });
+    await enrol(drivers, 'nftables');
+    await drivers.reconcile({ ...pod, driver: 'nftables' });
+    expect(drivers.warnings(COOKIE, 107)).toEqual([
+      'it asks for redirect driver nftables, which cannot run on this node (use nftables: there is no program nft): ebpf serves it',
+    ]);
+    expect(drivers.reasons).toEqual(['pods that ask for nftables do not get it: use nftables: there is no program nft']);
+    expect(asked).toBe(1);
+    await drivers.reconcile(pod); // it asks no more
+    expect(drivers.warnings(COOKIE, 107)).toEqual([]);
+  });
+});
+
+describe('a pod that moves', () => {
+  it('is served by the new one before the old one stops', async () => {
+    const [ebpf, iptables] = [new FakeDriver('ebpf'), new FakeDriver('iptables')];
+    iptables.adoptable = 1;
+    const drivers = several(ebpf, [iptables]);
+    await enrol(drivers);
+    const order: string[] = [];
+    for (const driver of [ebpf, iptables]) {
+      const push = driver.calls.push.bind(driver.calls);
+      driver.calls.push = (...calls) => {
+        order.push(...calls.map((call) => `${driver.name} ${call}`));
+        return push(...calls);
+      };
+    }
+    const entry = await drivers.reconcile({ ...pod, driver: 'iptables' });
+    expect(entry).toMatchObject({ state: 'active', driver: 'iptables' });
+    expect(order.filter((call) => !call.endsWith('refreshNode'))).toEqual([
+      'iptables reconcile a',
+      'iptables adoptListeners a 4711',
+      'iptables activate a',
+      'ebpf drain a',
+    ]);
+    expect(drivers.servedBy(COOKIE)).toBe('iptables');
+    await drivers.settled();
+    expect(ebpf.calls).toContain('remove a for a successor');
+    expect([stateIn(ebpf), drivers.snapshot().length]).toEqual(['none', 1]);
+  });
+
+  it('stays with the old one when no tunnel listens for the new one', async () => {
+    const [ebpf, iptables] = [new FakeDriver('ebpf'), new FakeDriver('iptables')];
+    const drivers = several(ebpf, [iptables]);
+    await enrol(drivers);
+    await expect(drivers.reconcile({ ...pod, driver: 'iptables' })).rejects.toMatchObject({
+      code: 'ENROL_FAILED',
+      message: 'move pod shop/a to driver iptables: no tunnel listens for it',
+    });
+    expect([stateIn(ebpf), stateIn(iptables), drivers.servedBy(COOKIE)]).toEqual(['active', 'none', 'ebpf']);
+    iptables.adoptable = 1; // the next attempt finds it
+    await drivers.reconcile({ ...pod, driver: 'iptables' });
+    await drivers.settled();
+    expect([stateIn(ebpf), stateIn(iptables)]).toEqual(['none', 'active']);
+  });
+
+  it('is found again by an agent that has another driver now, and moved', async () => {
+    const [ebpf, nftables] = [new FakeDriver('ebpf'), new FakeDriver('nftables')];
+    await enrol(several(ebpf));
+    nftables.adoptable = 1;
+    const drivers = several(nftables, [], { held: [ebpf], forced: true });
+    expect(drivers.snapshot()).toMatchObject([{ cookie: COOKIE, state: 'active', driver: 'ebpf' }]);
+    expect([drivers.name, drivers.forced]).toEqual(['nftables', true]);
+    await drivers.reconcile(pod);
+    await drivers.settled();
+    expect([stateIn(ebpf), stateIn(nftables)]).toEqual(['none', 'active']);
+    drivers.refreshNode();
+    expect(ebpf.calls).not.toContain('close');
+    drivers.refreshNode();
+    await Promise.resolve();
+    expect(ebpf.calls).toContain('close'); // it serves nobody: off the node
+  });
+
+  it('that both had when the agent died is the one of whom it should be', async () => {
+    const [ebpf, iptables] = [new FakeDriver('ebpf'), new FakeDriver('iptables')];
+    for (const driver of [ebpf, iptables]) {
+      await driver.prepare(pod);
+      driver.activate(COOKIE);
+      driver.listening.set(COOKIE, [15001]);
+    }
+    const drivers = several(ebpf, [], { held: [iptables] });
+    expect(drivers.snapshot()).toHaveLength(1);
+    expect(drivers.servedBy(COOKIE)).toBe('ebpf');
+    await drivers.reconcile(pod);
+    await drivers.settled();
+    expect([stateIn(ebpf), stateIn(iptables)]).toEqual(['active', 'none']);
+  });
+});
+
+describe('a pod that leaves', () => {
+  it('is taken off every driver that has something of it', async () => {
+    const [ebpf, iptables] = [new FakeDriver('ebpf'), new FakeDriver('iptables')];
+    for (const driver of [ebpf, iptables]) {
+      await driver.prepare(pod);
+      driver.activate(COOKIE);
+    }
+    const drivers = several(ebpf, [], { held: [iptables] });
+    await drivers.drain(COOKIE);
+    await drivers.remove(COOKIE, 107, 0);
+    expect([stateIn(ebpf), stateIn(iptables), drivers.snapshot()]).toEqual(['none', 'none', []]);
+    expect(inNetns).toEqual(['forget 107']);
+    await drivers.remove(COOKIE, undefined, 0); // once more: nothing
+  });
+});
+
+it('tells events and warnings of every driver, also of those that come later', async () => {
+  const [ebpf, iptables] = [new FakeDriver('ebpf'), new FakeDriver('iptables')];
+  const drivers = several(ebpf, [iptables]);
+  const seen: string[] = [];
+  const events = drivers.onEvent(({ reason }) => seen.push(reason));
+  drivers.onWarnings((cookie) => seen.push(`warning ${cookie}`));
+  await enrol(drivers, 'iptables');
+  const event = { time: '', cookie: COOKIE, direction: 'outbound', verdict: 'redirected', dst: '' } as const;
+  ebpf.emit({ ...event, reason: 'of ebpf' });
+  iptables.emit({ ...event, reason: 'of iptables' });
+  iptables.warn(COOKIE, 'not well');
+  expect(seen).toEqual(['of ebpf', 'of iptables', `warning ${COOKIE}`]);
+  expect(drivers.warnings(COOKIE, 107)).toEqual(['not well']);
+  events.close();
+  ebpf.emit({ ...event, reason: 'after' });
+  expect(seen).toHaveLength(3);
+});
