@@ -100,7 +100,8 @@ export type NetnsOp =
   /** a device that is up stays so */
   | { op: 'link-up'; device: string }
   | { op: 'rule'; add: boolean; family: 4 | 6; pref: number; mark: number; mask: number; action: 'lookup' | 'prohibit'; table: number }
-  | { op: 'route'; add: boolean; family: 4 | 6; table: number; device: string; src?: string }
+  /** a local default route. One takes the place of another of the same metric (default 0), whatever its device */
+  | { op: 'route'; add: boolean; family: 4 | 6; table: number; device: string; src?: string; metric?: number }
   | { op: 'rules'; family: 4 | 6 }
   | { op: 'routes'; family: 4 | 6; table: number }
   /** path "net.ipv4.x" or "net/ipv4/x"; anything outside net/ is the machine's and refused */
@@ -146,6 +147,8 @@ export interface DiagSocket {
   dport: number;
   mark: number;
   inode: number;
+  /** IP_TRANSPARENT; undefined where the kernel does not say it */
+  transparent?: boolean;
   cookie: bigint;
 }
 /**

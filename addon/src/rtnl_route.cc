@@ -1,4 +1,4 @@
-/** The one route that Culvert makes, `local default dev lo table T src X`, and what a table holds. */
+/** The kind of route that Culvert makes, `local default dev D table T src X metric M`, and what a table holds. */
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <sys/socket.h>
@@ -20,6 +20,7 @@ struct LocalDefault {
   uint32_t table;
   std::string device;
   std::string source;
+  uint32_t metric;
 };
 
 struct Route {
@@ -59,6 +60,7 @@ void changeRoute(Netlink& netlink, const LocalDefault& route, bool add) {
   mnl_attr_put_u32(header, RTA_OIF, interfaceIndex(route.device));
   // Without a preferred source the kernel would take the destination as the connection's source.
   if (add && !route.source.empty()) putAddress(header, RTA_PREFSRC, route.family, route.source);
+  if (route.metric != 0) mnl_attr_put_u32(header, RTA_PRIORITY, route.metric);
   const char* syscall = add ? "RTM_NEWROUTE" : "RTM_DELROUTE";
   const int error = netlink.acknowledge(request, syscall);
   if (error == 0) return;
@@ -138,8 +140,9 @@ const char* typeName(uint8_t type) {
 Operation routeOperation(const Napi::Object& op) {
   const bool add = flag(op, "add");
   const Napi::Value source = op.Get("src");
+  const Napi::Value metric = op.Get("metric");
   const LocalDefault route = {familyOf(integer(op.Get("family"))), unsignedInteger(op.Get("table")), text(op.Get("device")),
-                              source.IsUndefined() ? "" : text(source)};
+                              source.IsUndefined() ? "" : text(source), metric.IsUndefined() ? 0 : unsignedInteger(metric)};
   return [route, add](NetnsSession& session) -> Render {
     changeRoute(session.route(), route, add);
     return nullptr;

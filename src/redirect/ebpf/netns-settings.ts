@@ -1,6 +1,6 @@
 /**
- * What an enrolled netns is told, beside its programs: two policy rules and a local route per family, three sysctls. No device is
- * touched, but for lo, which is brought up. The rules come first and go last: a packet with our mark that finds no route meets `prohibit`, it never leaves in the clear.
+ * What an enrolled netns is told, beside its programs: two policy rules and a local route per family, for IPv4 one more per device,
+ * three sysctls. No device is touched, but for lo, which is brought up. The rules come first and go last: a packet with our mark that finds no route meets `prohibit`, it never leaves in the clear.
  * That holds for IPv6 also while no device has an IPv6 address: the rules are there wherever the kernel speaks IPv6.
  */
 import { CulvertError } from '../../base/errors.ts';
@@ -23,7 +23,12 @@ export interface NetnsView {
   /** the kernel speaks IPv6 here */
   ipv6: boolean;
   /** what we would set and is there already */
-  present: { rules: { family: Family; action: Action }[]; routes: Family[] };
+  present: {
+    rules: { family: Family; action: Action }[];
+    routes: Family[];
+    /** with the IPv4 route for sockets that are bound to them */
+    devices: string[];
+  };
 }
 
 type Action = 'lookup' | 'prohibit';
@@ -53,7 +58,7 @@ export function inspectNetns(netns: Netns): NetnsView {
     if (result?.ok === true) sysctls.set(path, String(result.value).trim());
     else if (result?.code !== 'ENOENT') throw refusal(netns, inspectOps[i + 1], result);
   });
-  const view: NetnsView = { addresses, sysctls, ipv6: sysctls.has(LO_IPV6_OFF), present: { rules: [], routes: [] } };
+  const view: NetnsView = { addresses, sysctls, ipv6: sysctls.has(LO_IPV6_OFF), present: { rules: [], routes: [], devices: [] } };
   for (const family of families(view)) {
     const at = 1 + READ.length + FAMILIES.indexOf(family) * 2;
     for (const rule of value<Rule[]>(at)) {
@@ -61,8 +66,11 @@ export function inspectNetns(netns: Netns): NetnsView {
       if (rule.pref === wire.RULE_PREF && rule.table === wire.ROUTE_TABLE) view.present.rules.push({ family, action: 'lookup' });
       if (rule.pref === wire.RULE_PREF_PROHIBIT && rule.action === 'prohibit') view.present.rules.push({ family, action: 'prohibit' });
     }
-    const ours = (r: Route): boolean => r.device === 'lo' && addresses.some((a) => a.address === r.src);
-    if (value<Route[]>(at + 1).some(ours)) view.present.routes.push(family);
+    const devices = value<Route[]>(at + 1)
+      .filter((r) => isLocalDefault(r) && addresses.some((a) => a.address === r.src))
+      .map(({ device }) => device);
+    if (devices.includes('lo')) view.present.routes.push(family);
+    if (family === 4) view.present.devices = devices.filter((device) => device !== 'lo');
   }
   return view;
 }
@@ -82,9 +90,26 @@ export function missingSettings(view: NetnsView): NetnsOp[] {
     }
     const src = sourceOf(view, family);
     if (src !== undefined && !view.present.routes.includes(family)) ops.push(route(true, family, src));
+    if (src !== undefined && family === 4) ops.push(...missingDeviceRoutes(view, src));
   }
   for (const path of SYSCTLS) if (view.sysctls.get(path) === '0') ops.push({ op: 'sysctl', path, value: '1' });
   return ops;
+}
+
+/**
+ * A socket that is bound to a device after its connect(2) was captured, which needs no privilege, sends its next SYN through that
+ * device: IPv4 takes a destination for a neighbour where the tables have no route on the device, and asks no `prohibit`. So there is
+ * one on each device. IPv6 has no such habit. The metric, their own for each, keeps them beside the route over lo.
+ */
+function missingDeviceRoutes(view: NetnsView, src: string): NetnsOp[] {
+  const devices = new Map(view.addresses.filter(({ device }) => device !== 'lo').map(({ device, ifindex }) => [device, ifindex]));
+  return [...devices]
+    .filter(([device]) => !view.present.devices.includes(device))
+    .map(([device, metric]) => ({ ...route(true, 4, src), device, metric }));
+}
+
+function isLocalDefault({ type, destination }: Route): boolean {
+  return type === 'local' && destination === 'default';
 }
 
 /**
@@ -100,13 +125,19 @@ export function putSettings(netns: Netns, missing: NetnsOp[]): void {
 /**
  * Takes everything off, prohibit last. Every step is tried: a rule that cannot be deleted is no reason to leave the others.
  * @param keep sysctls that were set before us
+ * @param extent without the lookup rule and its route when another redirect goes on using them
  * @throws CulvertError SYSTEM naming the first step that was refused
  */
-export function takeSettingsBack(netns: Netns, keep: ReadonlySet<string>): void {
+export function takeSettingsBack(netns: Netns, keep: ReadonlySet<string>, extent: 'all' | 'rule and route stay' = 'all'): void {
+  const devices = netns
+    .run({ op: 'routes', family: 4, table: wire.ROUTE_TABLE })
+    .filter((r) => isLocalDefault(r) && r.device !== 'lo' && r.device !== '');
   const ops: NetnsOp[] = [
     ...SYSCTLS.filter((path) => !keep.has(path)).map((path): NetnsOp => ({ op: 'sysctl', path, value: '0' })),
-    ...FAMILIES.map((family) => route(false, family)),
-    ...FAMILIES.map((family) => rule(false, family, 'lookup')),
+    ...devices.map(({ device }) => ({ ...route(false, 4), device })),
+    ...(extent === 'all'
+      ? [...FAMILIES.map((family) => route(false, family)), ...FAMILIES.map((family) => rule(false, family, 'lookup'))]
+      : []),
     ...FAMILIES.map((family) => rule(false, family, 'prohibit')),
   ];
   const results = native.netnsRun(netns.fd, ops, true);
@@ -141,7 +172,7 @@ function rule(add: boolean, family: Family, action: Action): NetnsOp {
   };
 }
 
-function route(add: boolean, family: Family, src?: string): NetnsOp {
+function route(add: boolean, family: Family, src?: string): Extract<NetnsOp, { op: 'route' }> {
   return { op: 'route', add, family, table: wire.ROUTE_TABLE, device: 'lo', ...(src === undefined ? {} : { src }) };
 }
 

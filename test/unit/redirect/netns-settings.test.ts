@@ -20,7 +20,7 @@ const fresh = (change: Partial<NetnsView> = {}): NetnsView => ({
     ['net/ipv6/conf/lo/disable_ipv6', '0'],
   ]),
   ipv6: true,
-  present: { rules: [], routes: [] },
+  present: { rules: [], routes: [], devices: [] },
   ...change,
 });
 const complete: NetnsView['present'] = {
@@ -31,6 +31,7 @@ const complete: NetnsView['present'] = {
     { family: 6, action: 'prohibit' },
   ],
   routes: [4, 6],
+  devices: ['eth0'],
 };
 
 describe('settings of an enrolled netns', () => {
@@ -44,6 +45,7 @@ describe('settings of an enrolled netns', () => {
     ).toEqual([
       ['rule', 4, 'prohibit'],
       ['rule', 4, 'lookup'],
+      ['route', 4, '10.0.0.7'],
       ['route', 4, '10.0.0.7'],
       ['rule', 6, 'prohibit'],
       ['rule', 6, 'lookup'],
@@ -60,6 +62,7 @@ describe('settings of an enrolled netns', () => {
         { op: 'rule', add: true, family: 4, action: 'lookup', pref: 32764, mark: 0x111, mask: 0xfff, table: 100 },
         { op: 'rule', add: true, family: 6, action: 'prohibit', pref: 32765, mark: 0x111, mask: 0xfff, table: 0 },
         { op: 'route', add: true, family: 4, table: 100, device: 'lo', src: '10.0.0.7' },
+        { op: 'route', add: true, family: 4, table: 100, device: 'eth0', src: '10.0.0.7', metric: 2 },
       ]),
     );
   });
@@ -73,6 +76,13 @@ describe('settings of an enrolled netns', () => {
     const ops = missingSettings(fresh({ addresses: lo }));
     expect(ops.filter((op) => op.op === 'rule')).toHaveLength(4);
     expect(ops.filter((op) => op.op === 'route')).toHaveLength(0);
+  });
+
+  test('a device that comes later gets its route; one per device, however many addresses it has', () => {
+    const later = [...fresh().addresses, { ...address('10.1.0.7', 'net1'), ifindex: 3 }, { ...address('10.1.0.8', 'net1'), ifindex: 3 }];
+    expect(missingSettings(fresh({ addresses: later, present: complete })).filter((op) => op.op === 'route')).toEqual([
+      { op: 'route', add: true, family: 4, table: 100, device: 'net1', src: '10.0.0.7', metric: 3 },
+    ]);
   });
 
   test('IPv6 switched off on lo: rules but no route; a kernel without IPv6: nothing of it', () => {
