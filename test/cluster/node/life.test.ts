@@ -13,6 +13,8 @@ import { closeWithoutTrace } from '../../support/cluster/traces.ts';
 import { until } from '../../support/kubernetes/until.ts';
 
 const LIMIT_MS = 240_000;
+/** Pods made at once; sixty are what a node may see in bad hours, and their figures are only then taken. */
+const CROWD = Number(process.env['CULVERT_TEST_CROWD'] ?? 24);
 const AMBIENT = { 'istio.io/dataplane-mode': 'ambient' };
 
 let cluster: Cluster;
@@ -72,7 +74,7 @@ describe('pods', () => {
   );
 
   it(
-    'sixty of them, made, scaled and replaced as fast as can be',
+    `${String(CROWD)} of them, made, scaled and replaced as fast as can be`,
     async () => {
       const began = performance.now();
       const scale = (replicas: number): Promise<unknown> =>
@@ -89,10 +91,10 @@ describe('pods', () => {
         {
           ...{ apiVersion: 'apps/v1', kind: 'Deployment', metadata: { namespace: 'shop', name: 'crowd' } },
           spec: {
-            replicas: 60,
+            replicas: CROWD,
             selector: { matchLabels: template.metadata.labels },
             template,
-            strategy: { rollingUpdate: { maxSurge: 30 } },
+            strategy: { rollingUpdate: { maxSurge: '50%' } },
           },
         },
         {
@@ -112,15 +114,16 @@ describe('pods', () => {
       ]);
       const ready = async (): Promise<number> =>
         (await podsOf(cluster, 'shop', 'app=crowd')).filter((pod) => statusOf(pod).containerStatuses?.[0]?.ready === true).length;
-      await until('half of the crowd', async () => (await ready()) >= 30, 120_000);
-      await scale(15); // while the other half is being made
-      await until('some to go', async () => (await ready()) < 30, 60_000);
-      await scale(60);
+      await until('half of the crowd', async () => (await ready()) >= CROWD / 2, 120_000);
+      await scale(Math.floor(CROWD / 4)); // while the other half is being made
+      await until('some to go', async () => (await ready()) < CROWD / 2, 60_000);
+      await scale(CROWD);
       await cluster.rolledOut('deployment', 'shop', 'crowd', 180_000);
-      console.log(`60 pods churned: ${((performance.now() - began) / 1000).toFixed(1)} s`);
+      console.log(`${CROWD} pods churned: ${((performance.now() - began) / 1000).toFixed(1)} s`);
       const enrolled = await settled();
-      console.log(`${enrolled} enrolled after ${((performance.now() - began) / 1000).toFixed(1)} s; agent: ${await agentUse()}`);
-      expect(enrolled).toBe(62);
+      console.log(`${enrolled} enrolled after ${((performance.now() - began) / 1000).toFixed(1)} s`);
+      if (CROWD >= 60) console.log(`agent: ${await agentUse()}`);
+      expect(enrolled).toBe(CROWD + 2);
 
       const sums = async (): Promise<string[]> => (await podsOf(cluster, 'shop', 'app=sums')).map((pod) => statusOf(pod).phase);
       await until('the job to end', async () => (await sums()).filter((phase) => phase === 'Succeeded').length === 10, 60_000);
