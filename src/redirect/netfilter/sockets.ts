@@ -1,0 +1,49 @@
+/** What the tunnel has in a pod's netns, through inet_diag: its sockets carry mark 0x539. */
+import { wire } from '../../maps/layout.ts';
+import type { DiagSocket } from '../../sys/native.ts';
+import type { Netns } from '../../sys/netns.ts';
+
+const TCP_ESTABLISHED = 1;
+const TCP_LISTEN = 10;
+const FIRST_PAUSE_MS = 2;
+const LONGEST_PAUSE_MS = 50;
+const PORTS: readonly number[] = [wire.PORT_OUTBOUND, wire.PORT_INBOUND, wire.PORT_HBONE, wire.PORT_DNS];
+const tunnels = { mark: wire.MARK_TUNNEL, mask: wire.MARK_MASK } as const;
+
+export function tunnelListeners(netns: Netns): { port: number; alive: boolean }[] {
+  const ports = new Set(netns.run({ op: 'sockets', ...tunnels, listening: true }).map(({ sport }) => sport));
+  return PORTS.filter((port) => ports.has(port)).map((port) => ({ port, alive: true }));
+}
+
+/** Sockets of captured connections: what was accepted on a redirected port, and what goes on to the application as its client. */
+function carrying(netns: Netns): DiagSocket[] {
+  const [addresses, sockets] = [netns.run({ op: 'addresses' }), netns.run({ op: 'sockets', ...tunnels })];
+  const own = new Set(addresses.map(({ address }) => address));
+  const redirected = (port: number): boolean => port === wire.PORT_OUTBOUND || port === wire.PORT_INBOUND || port === wire.PORT_DNS;
+  const plain = (address: string): string => address.replace(/^::ffff:(?=.*\.)/, '');
+  return sockets.filter(({ state, sport, dst }) => state !== TCP_LISTEN && (redirected(sport) || own.has(plain(dst))));
+}
+
+export function capturedConnections(netns: Netns): number {
+  return carrying(netns).filter(({ state }) => state === TCP_ESTABLISHED).length;
+}
+
+/**
+ * Waits until those that are there now have ended; what is left at the deadline is destroyed, for without rules its packets would go
+ * astray. Where another redirect serves the netns already, that is left undone if it would hit connections of the other one, too.
+ */
+export async function endCaptured(netns: Netns, deadlineMs: number, successor: boolean): Promise<void> {
+  const ours = new Set(carrying(netns).map(({ cookie }) => cookie));
+  const deadline = performance.now() + deadlineMs;
+  for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+    const sockets = carrying(netns);
+    const left = sockets.filter(({ cookie }) => !successor || ours.has(cookie));
+    if (left.length === 0) return;
+    const time = deadline - performance.now();
+    if (time <= 0) {
+      if (left.length === sockets.length) netns.run({ op: 'sockets-destroy', ...tunnels });
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, Math.min(pause, time)));
+  }
+}
