@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,8 @@ struct DiagSocket {
   uint8_t state;
   uint32_t mark;
   uint32_t inode;
+  /** empty where the kernel does not say it */
+  std::optional<bool> transparent;
 };
 
 struct Filter {
@@ -64,8 +67,11 @@ void readFamily(Netlink& netlink, int family, Filter filter, std::vector<DiagSoc
         const auto* message = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
         DiagSocket socket{message->id, message->idiag_family, message->idiag_state, 0, message->idiag_inode};
         for (const nlattr* attribute : Attributes(header, sizeof(inet_diag_msg))) {
-          if (mnl_attr_get_type(attribute) == INET_DIAG_MARK && mnl_attr_get_payload_len(attribute) >= 4)
-            socket.mark = mnl_attr_get_u32(attribute);
+          const uint16_t type = mnl_attr_get_type(attribute);
+          const uint16_t length = mnl_attr_get_payload_len(attribute);
+          if (type == INET_DIAG_MARK && length >= 4) socket.mark = mnl_attr_get_u32(attribute);
+          if (type == INET_DIAG_SOCKOPT && length >= sizeof(inet_diag_sockopt))
+            socket.transparent = static_cast<const inet_diag_sockopt*>(mnl_attr_get_payload(attribute))->transparent != 0;
         }
         // An AF_INET6 dump may hold AF_INET sockets on some kernels; each must be counted once.
         if (message->idiag_family == family && (socket.mark & filter.mask) == filter.mark) sockets.push_back(socket);
@@ -109,6 +115,7 @@ Napi::Object toJs(Napi::Env env, const DiagSocket& socket) {
   entry.Set("dport", ntohs(socket.id.idiag_dport));
   entry.Set("mark", socket.mark);
   entry.Set("inode", socket.inode);
+  if (socket.transparent) entry.Set("transparent", *socket.transparent);
   entry.Set("cookie", Napi::BigInt::New(env, cookieOf(socket.id)));
   return entry;
 }

@@ -47,7 +47,7 @@ export interface Commands {
   stop: { args: { name: string }; result: { ok: number; failed: Record<string, number> } };
   /** the tunnel's listeners in a netns; mark and cgroup are what proves it */
   serve: {
-    args: { name: string; netns: string; ports: number[]; mark?: number; outbound?: 'greet' | 'forward' };
+    args: { name: string; netns: string; ports: number[]; mark?: number; transparent?: boolean; outbound?: 'greet' | 'forward' };
     result: Record<string, never>;
   };
   unserve: { args: { name: string }; result: Record<string, never> };
@@ -148,7 +148,7 @@ async function serve(o: Commands['serve']['args']): Promise<void> {
       family: 6,
       type: 'tcp',
       mark: o.mark ?? 0x539,
-      transparent: true,
+      transparent: o.transparent ?? true,
       reusePort: true,
       v6only: false,
       bind: { address: '::', port },

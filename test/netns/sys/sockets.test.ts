@@ -161,7 +161,7 @@ describe('sockets of a netns', () => {
     });
     const found = socketFds(process.pid).find((socket) => socket.fd === fd);
     expect(place.netns.run({ op: 'sockets', mark: 0x539, mask: 0xfff })).toContainEqual(
-      expect.objectContaining({ inode: found?.inode, sport: 15008, state: TCP_LISTEN }),
+      expect.objectContaining({ inode: found?.inode, sport: 15008, state: TCP_LISTEN, transparent: true }),
     );
     const copy = native.pidfdGetFd(process.pid, fd);
     expect(native.socketListener(copy)).toEqual({ port: 15008, mark: 0x539, cookie: place.netns.cookie, transparent: true, family: 6 });
@@ -172,6 +172,18 @@ describe('sockets of a netns', () => {
     native.closeFd(fd);
     expect(errorOf(() => native.closeFd(fd))).toMatchObject({ code: 'EBADF' });
     expect(errorOf(() => native.pidfdGetFd(process.pid, 9999))).toMatchObject({ code: 'EBADF', syscall: 'pidfd_getfd' });
+  });
+
+  it.each([4, 6] as const)('knows of an IPv%i listener whether it is transparent', (family) => {
+    const listener = { family, type: 'tcp', mark: 0x539, listen: { backlog: 1 } } as const;
+    const address = family === 4 ? '0.0.0.0' : '::';
+    const fds = [true, false].map((transparent, i) =>
+      native.netnsSocket(place.netns.fd, { ...listener, transparent, bind: { address, port: 15010 + i } }),
+    );
+    const found = place.netns.run({ op: 'sockets', mark: 0x539, mask: 0xfff, listening: true });
+    const of = (port: number): unknown => found.find((s) => s.sport === port)?.transparent;
+    expect([of(15010), of(15011)]).toEqual([true, false]);
+    for (const fd of fds) native.closeFd(fd);
   });
 
   it('knows what is no listener', () => {
