@@ -1,5 +1,5 @@
 /**
- * Dependencies go one way: cli, cni, lab → agent, tunnel, control → enrol, redirect, zds, sources, install → rpc, kubernetes →
+ * Dependencies go one way: cli, cni, lab, bench → agent, tunnel, control → enrol, redirect, zds, sources, install → rpc, kubernetes →
  * state, maps, identity, proto → sys → base.
  * Types may be taken from above (a lower part can fill an interface of its user); values may not.
  */
@@ -10,7 +10,7 @@ const LAYERS = [
   ['rpc', 'kubernetes'],
   ['enrol', 'redirect', 'zds', 'sources', 'install'],
   ['agent', 'tunnel', 'control'],
-  ['cli', 'cni', 'lab'],
+  ['cli', 'cni', 'lab', 'bench'],
 ];
 
 const folders = (names) => `^src/(${names.join('|')})/`;
@@ -33,6 +33,13 @@ module.exports = {
       severity: 'error',
       from: {},
       to: { circular: true, viaOnly: { dependencyTypesNot: ['type-only'] } },
+    },
+    {
+      name: 'bench-on-lab',
+      comment: 'the benchmark measures in a lab; labs and agents know nothing of it, but for the demo, whose last proof is a quick one',
+      severity: 'error',
+      from: { path: '^src/(lab|cni)/', pathNot: '^src/lab/demo/' },
+      to: { path: '^src/bench/', ...values },
     },
     {
       name: 'plugin-is-small',

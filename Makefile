@@ -37,7 +37,7 @@ bpf_parts := $(bpf_sources:bpf/%.bpf.c=build/bpf/parts/%.bpf.o)
 ts_sources := $(shell find src -name '*.ts' -o -name '*.js' 2>/dev/null)
 c_formatted := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h addon/src/*.cc addon/src/*.h)
 
-.PHONY: all build help deps machine bpf addon gen gen-check test test-unit test-bpf test-netns test-cluster tools demo lint fmt fmt-check typecheck \
+.PHONY: all build help deps machine bpf addon gen gen-check test test-unit test-bpf test-netns test-cluster tools demo bench lint fmt fmt-check typecheck \
 	presubmit clean FORCE
 .DEFAULT_GOAL := build
 
@@ -123,6 +123,12 @@ demo: machine ## a two-node mesh on this machine, proven step by step and taken 
 	@scripts/machine.sh features
 	@$(build_all)
 	@build/culvert lab demo
+
+bench: machine ## the redirects measured against each other, some 15 minutes; BENCH='--quick' or other flags
+	@scripts/deps.sh build run
+	@scripts/machine.sh features
+	@$(build_all)
+	@build/culvert bench $(BENCH)
 
 # ---- checks ---------------------------------------------------------------------------------------------------------------------
 

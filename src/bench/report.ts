@@ -113,6 +113,8 @@ export interface Environment {
   /** Sysctls that every pod of the run had alike. */
   sysctls: Record<string, string>;
   nodes: number;
+  /** What wraps the packets of scenario geneve: VXLAN where the kernel has no Geneve. Absent when it was not measured. */
+  geneveDevice?: 'geneve' | 'vxlan';
   /** Threads of the load generator for new connections, and streams for bulk. */
   threads: number;
   streams: number;

@@ -1,6 +1,7 @@
 /** The command line: noun commands read, verb commands change. Exit codes: 0 yes or done, 1 no or failed, 2 usage, 3 no agent. */
 import { Command, CommanderError } from 'commander';
 import { CulvertError, describe } from '../base/errors.ts';
+import { addBench } from './bench.ts';
 import { addCompletion } from './completion.ts';
 import { addDaemons } from './daemons.ts';
 import { addDoctor } from './doctor.ts';
@@ -75,6 +76,7 @@ export function program(cli: Cli): Command {
     addCerts,
     addRedirect,
     addLab,
+    addBench,
     addInstall,
     addUninstall,
     addLeave,

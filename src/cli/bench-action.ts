@@ -1,0 +1,53 @@
+/** What `culvert bench` does. */
+import { accessSync, constants, mkdirSync } from 'node:fs';
+import { CulvertError, describe } from '../base/errors.ts';
+import { parseOptions, type BenchFlags } from '../bench/options.ts';
+import { Progress } from '../bench/progress.ts';
+import { writeReport } from '../bench/report/stored.ts';
+import { renderTable } from '../bench/report/table.ts';
+import { runBench } from '../bench/run.ts';
+import type { Cli } from './main.ts';
+import type { Format } from './output.ts';
+
+/** As shells count a program that Ctrl-C ended. */
+const INTERRUPTED = 130;
+
+class Interrupted extends Error {}
+
+export async function bench(cli: Cli, flags: BenchFlags & { output?: Format }): Promise<void> {
+  const options = parseOptions(flags);
+  const progress = new Progress(cli.io.err, process.stderr.isTTY);
+  const interruption = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => {
+      progress.line(`${signal}: taking the lab down`);
+      interruption.abort(new Interrupted());
+    });
+  writable(options.out); // before minutes are spent
+  try {
+    const command = ['culvert', ...process.argv.slice(process.argv.indexOf('bench'))].join(' ');
+    const report = await runBench({ options, command, progress, signal: interruption.signal });
+    const { json, html } = await writeReport(options.out, report);
+    if ((flags.output ?? (cli.io.tty ? 'table' : 'json')) === 'json') cli.io.out(`${JSON.stringify(report, undefined, 2)}\n`);
+    else cli.io.out(await renderTable(report));
+    progress.line(`written: ${json}, ${html}`);
+    for (const reason of report.invalidReasons) cli.io.err(`culvert: not valid: ${reason}\n`);
+    if (!report.valid) cli.exit.code = 1;
+  } catch (error) {
+    if (!(error instanceof Interrupted)) throw error;
+    cli.io.err('culvert: benchmark interrupted; nothing was written, and nothing is left of it\n');
+    cli.exit.code = INTERRUPTED;
+  } finally {
+    progress.clear();
+  }
+}
+
+/** @throws CulvertError USAGE */
+function writable(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true });
+    accessSync(directory, constants.W_OK);
+  } catch (error) {
+    throw new CulvertError('USAGE', `write reports to --out ${directory}: ${describe(error)}`, error);
+  }
+}
