@@ -37,7 +37,7 @@ bpf_parts := $(bpf_sources:bpf/%.bpf.c=build/bpf/parts/%.bpf.o)
 ts_sources := $(shell find src -name '*.ts' -o -name '*.js' 2>/dev/null)
 c_formatted := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h addon/src/*.cc addon/src/*.h)
 
-.PHONY: all build help deps machine bpf addon gen gen-check test test-unit test-bpf test-netns test-cluster tools demo bench lint fmt fmt-check typecheck \
+.PHONY: all build help deps machine bpf addon gen gen-check test test-unit test-bpf test-netns test-cluster test-geneve tools demo bench lint fmt fmt-check typecheck \
 	presubmit clean FORCE
 .DEFAULT_GOAL := build
 
@@ -115,6 +115,9 @@ test-cluster: machine ## the cluster ring only: against a real API server, and o
 	@$(build_all)
 	@node scripts/test/main.ts cluster
 
+test-geneve: addon ## the benchmark's node-level baseline on Debian's kernel, which has Geneve, in an emulated machine (not part of test)
+	@test/kernels/geneve.sh
+
 tools: ## build/test/: Kubernetes, containerd, CoreDNS, Helm and CNI plugins for the cluster ring (ten minutes, once)
 	@scripts/tools.sh
 
@@ -139,7 +142,7 @@ lint: ## eslint, one-way dependencies, unused code, shell syntax
 	$(Q)depcruise --config .dependency-cruiser.cjs --output-type err src
 	$(call say,LINT,knip)
 	$(Q)knip --no-progress
-	$(Q)for script in scripts/*.sh deploy/*.sh .ci/run; do bash -n "$$script"; done
+	$(Q)for script in scripts/*.sh deploy/*.sh test/kernels/*.sh .ci/run; do bash -n "$$script"; done
 
 typecheck: ## tsc over src, test, scripts
 	$(call say,TSC,tsconfig.json)

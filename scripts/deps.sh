@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing here, and says so in one line each; with nothing missing it says and does nothing.
-#   deps.sh build [run] [cluster] [check] [fetch]
+#   deps.sh build [run] [cluster] [check] [fetch] [emulator]
 # Each need is a command or a file and the Debian package that brings it; apt is only asked when one is absent.
 set -eu
 cd "$(dirname "$0")/.."
@@ -35,6 +35,8 @@ clang-format                       clang-format'
 fetch='
 curl                               curl
 unzip                              unzip'
+emulator='
+qemu-system-x86_64                 qemu-system-x86'
 
 # Our own Node must not be the one that runs npm, which would replace it while it runs.
 PATH=$(tr ':' '\n' <<<"$PATH" | grep -v '/node_modules/\.bin$' | paste -sd:):/usr/sbin:/sbin
