@@ -56,12 +56,15 @@ enum reason {
 
 #define REASON_BIT(reason) (1ull << (reason)) /* so reasons stay below 64 */
 
-/* What somebody on call must hear of: reported as events of class EVENT_REFUSED. */
+/*
+ * What somebody on call must hear of: reported as events of class EVENT_REFUSED. Listeners of the tunnel, too: the agent looks
+ * at each whether it can answer.
+ */
 #define REASONS_REFUSED                                                                                                \
 	(REASON_BIT(OUT_DROP_NO_TUNNEL) | REASON_BIT(OUT_DROP_DNS_NO_TUNNEL) | REASON_BIT(OUT_DROP_DEVICE) |           \
 	 REASON_BIT(OUT_DROP_SOURCE) | REASON_BIT(OUT_DROP_MARK) | REASON_BIT(OUT_DROP_LOOKUP) |                       \
 	 REASON_BIT(OUT_DROP_ASSIGN) | REASON_BIT(OUT_DROP_MAP) | REASON_BIT(IN_DROP_NO_TUNNEL) |                      \
-	 REASON_BIT(IN_DROP_ASSIGN) | REASON_BIT(REG_REFUSED) | REASON_BIT(REG_FAILED) |                               \
+	 REASON_BIT(IN_DROP_ASSIGN) | REASON_BIT(REG_LISTENER) | REASON_BIT(REG_REFUSED) | REASON_BIT(REG_FAILED) |    \
 	 REASON_BIT(MISC_FALSE_TUNNEL) | REASON_BIT(MISC_APP_MARK) | REASON_BIT(MISC_REMARKED))
 
 #define REASONS_REDIRECTED                                                                                             \

@@ -21,6 +21,7 @@ import type { EbpfProbe } from './probe.ts';
 import { PodWatch } from './pod-watch.ts';
 import type { Settings } from './settings.ts';
 import { sweep } from './sweep.ts';
+import { demandTransparent, refuseOpaque, transparencyWarnings } from './transparency.ts';
 import { readAll, talliesOf } from './tallies.ts';
 
 export interface EbpfDriverParts {
@@ -135,6 +136,9 @@ export class EbpfDriver implements RedirectDriver {
   }
 
   activate(cookie: bigint): void {
+    const place = this.#watches.get(cookie);
+    const joins = this.#path.maps.pods.get(cookie)?.state !== podState.POD_ACTIVE;
+    if (place !== undefined && joins) demandTransparent(this.#path.maps, place);
     this.#setState(cookie, podState.POD_ACTIVE);
   }
 
@@ -157,7 +161,9 @@ export class EbpfDriver implements RedirectDriver {
   adoptListeners(cookie: bigint, pid: number): number {
     const watch = this.#watches.get(cookie);
     if (watch === undefined) throw new CulvertError('NETNS_UNKNOWN', `adopt listeners in netns ${cookie}: it is not prepared`);
-    return adoptListeners(this.#path.maps, cookie, watch.netns, pid, this.#procRoot);
+    const adopted = adoptListeners(this.#path.maps, cookie, watch.netns, pid, this.#procRoot);
+    if (adopted > 0) this.#tell(cookie);
+    return adopted;
   }
 
   hboneAccepted(cookie: bigint): number {
@@ -255,6 +261,8 @@ export class EbpfDriver implements RedirectDriver {
     const watch = this.#watches.get(cookie);
     if (this.#closed || watch === undefined) return;
     try {
+      const refused = this.#path.maps.pods.get(cookie)?.state === podState.POD_ACTIVE ? refuseOpaque(this.#path.maps, watch) : 0;
+      if (refused > 0) this.#log.warn({ cookie: String(cookie), refused }, 'listener of a tunnel refused: it is not transparent');
       const text = this.#warnings(cookie, watch.netns).join('\n');
       if (text === (this.#told.get(cookie) ?? '')) return;
       this.#told.set(cookie, text);
@@ -265,7 +273,8 @@ export class EbpfDriver implements RedirectDriver {
   }
 
   #warnings(cookie: bigint, netns: Netns): string[] {
-    return [...this.#masquerading.warnings(cookie), ...markedListeners(netns)];
+    const written = this.#watches.get(cookie)?.written ?? this.#unwatched.get(cookie) ?? nothingWritten();
+    return [...this.#masquerading.warnings(cookie), ...markedListeners(netns), ...transparencyWarnings({ cookie, netns, written })];
   }
 
   /** A netns that the kernel has already: everything is checked, what is live is left as it is. */

@@ -2,15 +2,19 @@
  * The ring buffer. It is read all the time, so that what a watcher sees is what happens now; redirected and passed connections are
  * written into it only while somebody listens, each costs the kernel a write.
  */
-import { decodeEvent, EVENT_CLASS, REASON, reasonOf, type Maps } from '../../maps/index.ts';
+import { decodeEvent, EVENT_CLASS, REASON, reasonOf, wire, type Event, type Maps } from '../../maps/index.ts';
 import { native } from '../../sys/native.ts';
 import type { DatapathEvent } from '../driver.ts';
 import type { Settings } from './settings.ts';
 
 const POLL_MS = 100;
-/** Who is told of a mark looks into the netns: not for each of the listeners that an app starts one after the other. */
+/**
+ * Who is told of a listener looks into the netns: not for each that an app starts one after the other, and not before a tunnel has set
+ * the options that it sets after listen(2).
+ */
 const LOOK_MS = 500;
 const APP_MARK = reasonOf(REASON.MISC_APP_MARK).name;
+const TUNNELS = reasonOf(REASON.REG_LISTENER).name;
 const REFUSED = EVENT_CLASS.EVENT_REFUSED;
 const EVERYTHING = REFUSED | EVENT_CLASS.EVENT_REDIRECTED | EVENT_CLASS.EVENT_PASSED;
 
@@ -19,25 +23,25 @@ export interface EventStream {
   close(): void;
 }
 
-/** @param onAppMark a listener with a mark of its own started in this netns; told whether anybody listens or not */
-export function openEvents(maps: Pick<Maps, 'events'>, settings: Settings, onAppMark: (cookie: bigint) => void): EventStream {
+/** @param onListener one with a mark of its own, or the tunnel's on 15001, started in this netns; told whether anybody listens or not */
+export function openEvents(maps: Pick<Maps, 'events'>, settings: Settings, onListener: (cookie: bigint) => void): EventStream {
   const listeners = new Set<(event: DatapathEvent) => void>();
-  const marked = new Set<bigint>();
+  const started = new Set<bigint>();
   let looking: NodeJS.Timeout | undefined;
   const look = (): void => {
     looking = undefined;
-    const cookies = [...marked];
-    marked.clear();
-    for (const cookie of cookies) onAppMark(cookie);
+    const cookies = [...started];
+    started.clear();
+    for (const cookie of cookies) onListener(cookie);
   };
   const setMask = (): void => settings.set({ event_mask: listeners.size > 0 ? EVERYTHING : REFUSED });
   setMask(); // an agent that was killed may have left it wide
   const ring = native.bpfRingbuf(maps.events.fd, POLL_MS, (records) => {
     for (const event of records.map(decodeEvent)) {
       for (const listener of listeners) listener(event);
-      if (event.name === APP_MARK) marked.add(event.cookie);
+      if (isToBeLookedAt(event)) started.add(event.cookie);
     }
-    if (marked.size > 0) looking ??= setTimeout(look, LOOK_MS);
+    if (started.size > 0) looking ??= setTimeout(look, LOOK_MS);
   });
   return {
     on: (listener) => {
@@ -56,4 +60,8 @@ export function openEvents(maps: Pick<Maps, 'events'>, settings: Settings, onApp
       ring.close();
     },
   };
+}
+
+function isToBeLookedAt({ name, dst }: Event): boolean {
+  return name === APP_MARK || (name === TUNNELS && dst.endsWith(`:${wire.PORT_OUTBOUND}`));
 }

@@ -80,7 +80,7 @@ export function removeListeners(maps: Maps, cookie: bigint): void {
   }
 }
 
-function removeListener(maps: Maps, key: { cookie: bigint; port: number; slot: number }): void {
+export function removeListener(maps: Maps, key: { cookie: bigint; port: number; slot: number }): void {
   try {
     maps.listeners.delete(key);
   } catch (error) {
