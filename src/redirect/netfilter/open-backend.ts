@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import type { Logger } from '../../base/log.ts';
 import { Iptables } from '../iptables/backend.ts';
 import { chooseVariant } from '../iptables/variant.ts';
+import { openNftables } from '../nftables/backend.ts';
 import type { Backend } from './backend.ts';
 import { lastWords, run } from './command.ts';
 
@@ -18,7 +19,9 @@ export async function openBackend(
   log: Logger,
 ): Promise<{ backend: Backend; reasons: string[] } | string[]> {
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-  return kind === 'iptables' ? openIptables(nodeFd, stateDir, log) : ['nftables: not built yet'];
+  if (kind === 'iptables') return openIptables(nodeFd, stateDir, log);
+  const backend = await openNftables(nodeFd, log);
+  return typeof backend === 'string' ? [backend] : { backend, reasons: [] };
 }
 
 async function openIptables(nodeFd: number, stateDir: string, log: Logger): Promise<{ backend: Backend; reasons: string[] } | string[]> {
