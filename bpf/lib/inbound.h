@@ -62,6 +62,12 @@ static __always_inline __u32 decide_foreign(struct bpf_sk_lookup *ctx, const str
 
 	if (t->dport == bpf_htons(PORT_TRIAL) && note_trial(t))
 		return MISC_TRIAL;
+	/*
+	 * Nobody outside may reach the outbound listener by its own port, not even a probe: it carries MARK_LOCAL, and its
+	 * answers would never leave the pod. The inbound one ends such a connection as a call of the tunnel to itself.
+	 */
+	if (pod && t->dport == bpf_htons(PORT_OUTBOUND))
+		return assign(ctx, t, PORT_INBOUND, IN_REDIRECT_TUNNEL, IN_DROP_NO_TUNNEL, IN_DROP_ASSIGN);
 	if (pod && pod->state == POD_DRAINING && t->dport == bpf_htons(PORT_HBONE))
 		return IN_PASS_HBONE; /* the kernel's own lookup still finds the tunnel's listener */
 	if (!pod || pod->state != POD_ACTIVE)

@@ -220,6 +220,22 @@ const rows: {
     to: 'own',
     expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL'),
   },
+  // That listener's answers stay in the pod: whoever is not of the pod would wait for ever.
+  ...(
+    [
+      ['exempt', tuple('exempt', 1, COOKIE, 15001)],
+      ['in ingress mode', () => state('POD_ACTIVE', podFlag.POD_INGRESS_MODE)],
+      ['prepared', () => state('POD_PREPARED')],
+      ['draining', () => state('POD_DRAINING')],
+    ] as const
+  ).map(([name, arrange]) => ({
+    name: `to the outbound listener's port, ${name}`,
+    arrange,
+    from: 'foreign' as const,
+    to: 'own' as const,
+    port: 15001,
+    expected: () => assigned(15006, 'IN_REDIRECT_TUNNEL'),
+  })),
   {
     name: "another pod's exempt tuple",
     arrange: tuple('exempt', 1, COOKIE + 1n),
@@ -229,8 +245,8 @@ const rows: {
   },
 ];
 
-function tuple(map: 'inner' | 'exempt', age: number, cookie = COOKIE): (a: Addresses) => void {
-  return (a) => maps[map].set({ cookie, src: a.foreign, dst: a.own, sport: SPORT, dport: 8080 }, now() - seconds(age));
+function tuple(map: 'inner' | 'exempt', age: number, cookie = COOKIE, dport = 8080): (a: Addresses) => void {
+  return (a) => maps[map].set({ cookie, src: a.foreign, dst: a.own, sport: SPORT, dport }, now() - seconds(age));
 }
 
 describe.each(Object.keys(addresses) as (keyof typeof addresses)[])('%s', (family) => {
