@@ -49,11 +49,13 @@ export interface SampleOptions {
   tunnels?: TunnelKind[];
   /** Names with a taste of their own, to try what escapes. */
   hostile?: string;
+  /** Only these; all by default. */
+  metrics?: string[];
   seed?: number;
 }
 
-export function sampleReport({ rounds = 9, tunnels = ['none', 'builtin'], hostile, seed = 7 }: SampleOptions = {}): Report {
-  const samples = tunnels.flatMap((tunnel) => samplesOf(tunnel, rounds, seed));
+export function sampleReport({ rounds = 9, tunnels = ['none', 'builtin'], hostile, metrics, seed = 7 }: SampleOptions = {}): Report {
+  const samples = tunnels.flatMap((tunnel) => samplesOf(tunnel, rounds, seed)).filter(({ metric }) => metrics?.includes(metric) ?? true);
   spoil(samples, hostile);
   const name = hostile ?? '';
   return {

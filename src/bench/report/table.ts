@@ -65,7 +65,7 @@ function cellText(shown: Shown, notes: Footnotes): string {
     case 'not-applicable':
       return `n/a [${notes.mark(`n/a: ${shown.why}`)}]`;
     case 'void':
-      return `void [${notes.mark(`void: ${shown.why}`)}]`;
+      return `void [${notes.mark(shown.why)}]`;
     case 'value': {
       const { median, low, high } = shown.cell;
       const mark = shown.why === undefined ? '' : ` [${notes.mark(shown.why)}]`;

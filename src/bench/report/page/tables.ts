@@ -36,7 +36,7 @@ function medianCell(scenario: string, shown: Shown, section: Section, notes: Foo
       return html`<td data-label="${scenario}"><span>n/a${mark(`n/a: ${shown.why}`)}</span></td>`;
     case 'void':
       return html`<td data-label="${scenario}">
-        <span><strong>void</strong>${mark(`void: ${shown.why}`)}</span>
+        <span><strong>void</strong>${mark(shown.why)}</span>
       </td>`;
     case 'value': {
       const { median, low, high } = shown.cell;

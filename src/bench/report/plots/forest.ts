@@ -43,7 +43,7 @@ function specOf(rows: readonly Drawn[], pair: Pair): object {
   const domain = logDomain([0.95, 1.05, ...values.flatMap(({ low, high, bandLow, bandHigh }) => [low, high, bandLow, bandHigh])]);
   const names = values.map(({ metric }) => metric);
   const y = { field: 'metric', type: 'nominal', sort: names, scale: { domain: names, type: 'band' }, axis: { title: null, grid: false } };
-  const axis = { title: `${pair.a} / ${pair.b}`, values: logTicks(domain, innerWidth(SIDES), 1), format: '~g' };
+  const axis = { title: `${pair.a} / ${pair.b}`, values: logTicks(domain, innerWidth(SIDES), 1), format: ',.4~g' };
   const x = { type: 'quantitative', scale: { type: 'log', domain, nice: false }, axis };
   return {
     data: { values },

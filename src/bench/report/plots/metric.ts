@@ -32,7 +32,7 @@ function specOf(row: Row, names: string[]): object {
   }
   const y = { field: 'scenario', type: 'nominal', sort: names, scale: { domain: names }, axis: { title: null, grid: false } };
   const color = { field: 'scenario', type: 'nominal', scale: colours(names), legend: null };
-  const x = { type: 'quantitative', scale: { zero: true, nice: true }, axis: { title: row.unit, tickCount: 4, format: ',~g' } };
+  const x = { type: 'quantitative', scale: { zero: true, nice: true }, axis: { title: row.unit, tickCount: 4, format: ',.6~g' } };
   return {
     layer: [
       {
