@@ -7,6 +7,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build } from 'esbuild';
 import { inject } from 'postject';
@@ -59,6 +60,8 @@ async function bundle(name: string, entry: string): Promise<string> {
     minifyWhitespace: true,
     keepNames: true,
     legalComments: 'none',
+    // Its module for Node asks for the package canvas at its top level, which CommonJS cannot; the other one does the same without.
+    alias: { 'vega-canvas': resolve('node_modules/vega-canvas/build/vega-canvas.browser.js') },
     // src/sys/assets.ts, its only user (lint), knows that it is empty in CommonJS.
     logOverride: { 'empty-import-meta': 'silent' },
     logLevel: 'warning',
