@@ -38,7 +38,7 @@ export async function latencyPlots(rows: readonly Row[]): Promise<string[]> {
 
 async function latencyPlot(connections: string, rows: readonly Row[]): Promise<string | undefined> {
   const marks = rows.flatMap((row) =>
-    [...row.shown].flatMap(([scenario, shown]): Mark[] => {
+    [...row.shown.values()].flatMap((shown): Mark[] => {
       const percentile = PERCENTILES.get(NAME.exec(row.name)?.[1] ?? '') ?? row.metric.title;
       return shown.kind === 'value' && shown.cell.low > 0 ? [{ ...shown.cell, percentile }] : [];
     }),

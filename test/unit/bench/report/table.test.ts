@@ -23,7 +23,6 @@ describe('table of a report', () => {
 
   it('is plain text: no colour, no line that ends in spaces', async () => {
     const table = await renderTable(sampleReport());
-    // eslint-disable-next-line no-control-regex -- that is what is looked for
     expect(table).not.toMatch(/\u001b| $/m);
   });
 
