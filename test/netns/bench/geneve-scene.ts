@@ -31,6 +31,7 @@ export class GeneveScene {
     try {
       const [meshed, plain, tunnel] = [await node.pod('meshed', 2), await node.pod('plain', 3), await node.pod('ztunnel', 4)];
       await node.ipIn(tunnel.netnsName, 'link delete eth0'); // its network is the layout's to make
+      for (const netns of [node.nodeNetns, tunnel.netns]) strict(netns);
       const [inMeshed, inPlain, inTunnel, onNode, outside] = await Promise.all([
         ...[meshed, plain, tunnel].map((pod) => node.process('app', pod.netns)),
         node.process('app', node.nodeNetns),
@@ -72,6 +73,11 @@ export class GeneveScene {
     await this.node.close();
     await expectNothingLeft(this.node, { prog: [], map: [] });
   }
+}
+
+/** As most distributions have it: what the layout needs must be its own doing, and be undone. */
+function strict(netns: string): void {
+  execFileSync('nsenter', [`--net=${netns}`, 'sh', '-ec', 'for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 > $f; done']);
 }
 
 /** Who answered, and the addresses it saw. */
