@@ -114,7 +114,16 @@ export type NetnsOp =
   /** how many rules use an ipset; 0 when there is none of this name, or no ipset in the kernel */
   | { op: 'ipset-references'; name: string }
   /** names of the sets that rules of an nftables table of family inet look addresses up in; none when there is no such table */
-  | { op: 'nft-lookups'; table: string };
+  | { op: 'nft-lookups'; table: string }
+  /** chains of nftables, those that iptables-nft makes included; asking does not make any */
+  | { op: 'nft-chains' }
+  /** chains that somebody made in tables of legacy iptables, "4 nat ISTIO_PRERT"; asking makes no table */
+  | { op: 'xtables-chains' };
+/** "inet istio-ambient-nat prerouting" */
+export interface NftChain {
+  name: string;
+  rules: number;
+}
 export interface Address {
   address: string;
   family: 4 | 6;
@@ -153,7 +162,8 @@ export interface DiagSocket {
 }
 /**
  * One result per op. EEXIST on add and ENOENT/ESRCH on delete are ok. Values: 'addresses' Address[], 'rules' Rule[], 'routes'
- * Route[], 'sysctl-read' string, 'sockets' DiagSocket[], 'sockets-destroy' number, 'ipset-references' number, 'nft-lookups' string[].
+ * Route[], 'sysctl-read' string, 'sockets' DiagSocket[], 'sockets-destroy' number, 'ipset-references' number, 'nft-lookups' string[],
+ * 'nft-chains' NftChain[], 'xtables-chains' string[].
  */
 export type NetnsResult = { ok: true; value?: unknown } | { ok: false; code: string; errno: number; syscall: string; message: string };
 /** Runs the ops in order in one entry of the netns; stops at the first failure unless keepGoing. */

@@ -39,5 +39,7 @@ Operation socketsOperation(const Napi::Object& op);
 Operation socketsDestroyOperation(const Napi::Object& op);
 Operation ipsetReferencesOperation(const Napi::Object& op);
 Operation nftLookupsOperation(const Napi::Object& op);
+Operation nftChainsOperation();
+Operation xtablesChainsOperation();
 
 }  // namespace culvert

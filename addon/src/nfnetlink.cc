@@ -1,5 +1,5 @@
 /**
- * What netfilter of a netns has: who uses an ipset, which sets a table's rules look into. Only read; needs CAP_NET_ADMIN over that
+ * What netfilter of a netns has: who uses an ipset, which sets a table's rules look into, which chains there are. Only read; needs CAP_NET_ADMIN over that
  * netns. Asking makes the kernel load the module of ipset or nftables when it is one and not there yet.
  */
 #include <arpa/inet.h>
@@ -8,6 +8,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include <map>
 #include <set>
 #include <string>
 
@@ -96,6 +97,51 @@ std::set<std::string> nftLookups(Netlink& netlink, const std::string& table) {
   return sets;
 }
 
+const char* familyName(uint8_t family) {
+  switch (family) {
+    case NFPROTO_INET:
+      return "inet";
+    case NFPROTO_IPV4:
+      return "ip";
+    case NFPROTO_IPV6:
+      return "ip6";
+    default:
+      return "other";
+  }
+}
+
+/** "ip nat PREROUTING", with the number of its rules */
+std::map<std::string, uint32_t> nftChains(Netlink& netlink) {
+  std::map<std::string, uint32_t> chains;
+  const auto nameOf = [](const nlmsghdr* header, uint16_t tableType, uint16_t chainType) -> std::string {
+    const auto* body = static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(header));
+    const nlattr* table = find(Attributes(header, sizeof(nfgenmsg)), tableType);
+    const nlattr* chain = find(Attributes(header, sizeof(nfgenmsg)), chainType);
+    if (table == nullptr || chain == nullptr) return {};
+    return std::string(familyName(body->nfgen_family)) + " " + textOf(table) + " " + textOf(chain);
+  };
+  try {
+    Netlink::Request all = request(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC);
+    netlink.dump(
+        all, "NFT_MSG_GETCHAIN", [&] { chains.clear(); },
+        [&](const nlmsghdr* header) { chains.emplace(nameOf(header, NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME), 0); });
+    if (chains.empty()) return chains;
+    Netlink::Request rules = request(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE, NFPROTO_UNSPEC);
+    netlink.dump(
+        rules, "NFT_MSG_GETRULE",
+        [&] {
+          for (auto& [chain, count] : chains) count = 0;
+        },
+        [&](const nlmsghdr* header) {
+          const auto found = chains.find(nameOf(header, NFTA_RULE_TABLE, NFTA_RULE_CHAIN));
+          if (found != chains.end()) found->second++;
+        });
+  } catch (const SystemError& error) {
+    if (!isAbsent(error)) throw;
+  }
+  return chains;
+}
+
 }  // namespace
 
 Operation ipsetReferencesOperation(const Napi::Object& op) {
@@ -112,6 +158,22 @@ Operation nftLookupsOperation(const Napi::Object& op) {
       auto list = Napi::Array::New(env, sets.size());
       uint32_t i = 0;
       for (const std::string& set : sets) list.Set(i++, set);
+      return list;
+    };
+  };
+}
+
+Operation nftChainsOperation() {
+  return [](NetnsSession& session) -> Render {
+    return [chains = nftChains(session.netfilter())](Napi::Env env) -> Napi::Value {
+      auto list = Napi::Array::New(env, chains.size());
+      uint32_t i = 0;
+      for (const auto& [name, rules] : chains) {
+        auto chain = Napi::Object::New(env);
+        chain.Set("name", name);
+        chain.Set("rules", rules);
+        list.Set(i++, chain);
+      }
       return list;
     };
   };

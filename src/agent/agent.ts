@@ -13,11 +13,10 @@ import { openNetns, type OpenNetns } from '../enrol/netns.ts';
 import { Reconciler } from '../enrol/reconciler.ts';
 import { Steps } from '../enrol/steps.ts';
 import type { RedirectDriver } from '../redirect/driver.ts';
-import { createEbpfDriver } from '../redirect/ebpf/index.ts';
 import type { MeshSnapshot, Source } from '../sources/source.ts';
 import { openCgroups } from '../sys/cgroup.ts';
 import { openDoor, routes } from '../sys/doors.ts';
-import { bpfObject, native } from '../sys/native.ts';
+import { native } from '../sys/native.ts';
 import { occupiedNetns } from '../sys/procfs.ts';
 import { seqpacketListen } from '../sys/seqpacket.ts';
 import { MAX_PACKET } from '../zds/messages.ts';
@@ -33,9 +32,9 @@ import { proveHost } from './checks/host.ts';
 import type { AgentConfig } from './config.ts';
 import { DatapathWarnings } from './datapath-warnings.ts';
 import { discoveryOf } from './discovery.ts';
+import { openDrivers } from './open-drivers.ts';
 import { EnrolmentWriter } from './enrolment-file.ts';
 import { installationOf } from './installation.ts';
-import { instanceId } from './instance.ts';
 import { Gauges } from './metrics/gauges.ts';
 import { countChanges, measuredApi, measuredSteps, measuredZds } from './metrics/measured.ts';
 import { AgentMetrics } from './metrics/metrics.ts';
@@ -108,17 +107,10 @@ async function open(config: AgentConfig, log: Logger, readiness: Readiness, door
   doors.push(zds);
 
   readiness.starting('installing the datapath');
-  const driver: RedirectDriver = createEbpfDriver({
-    object: bpfObject(),
-    pinDir: config.pinDir,
+  const driver: RedirectDriver = await openDrivers({
+    config,
     cgroupRoot,
-    nodeNetns: config.nodeNetns,
-    procRoot: config.procRoot,
-    probeExemption: config.probeExemption,
-    kubeletCgroups: config.kubeletCgroup,
-    instance: instanceId(config.stateDir),
-    version,
-    maxPods: config.maxPods,
+    tunnels: () => zds.connections().map(({ peer }) => peer.pid),
     log: log.child({ part: 'redirect' }),
   });
   doors.push(driver);

@@ -23,6 +23,8 @@ export interface Subject {
   driver?: DriverName | undefined;
   virtualInterfaces?: readonly string[];
   /** what the datapath was last asked for; undefined: not in this life of the agent */
+  /** somebody else's redirect captures it, with this tunnel behind it, until ours is active: what fails before undoes only what is ours */
+  foreign?: boolean | undefined;
   servedFor?: { driver: DriverName | undefined } | undefined;
   netns: Netns | undefined;
   /** undefined until the driver knows it */
@@ -72,6 +74,7 @@ export class Steps {
       case 'activate':
         await this.#o.driver.activate(cookieOf(pod));
         pod.datapath = 'active';
+        pod.foreign = false;
         return;
       case 'drain':
         if (pod.datapath !== 'active' || pod.cookie === undefined) return;
@@ -81,14 +84,20 @@ export class Steps {
       case 'grace':
         return this.#grace(pod, signal);
       case 'zdsDel':
+        if (pod.foreign === true) return;
         return this.#o.zds.del(pod.uid);
       case 'remove':
         return this.#remove(pod);
       case 'annotateEnabled':
         return this.#annotate(pod, 'enabled');
       case 'annotatePending':
+        if (pod.foreign === true) return;
         return this.#annotateLoosely(pod, 'pending');
       case 'annotateOff':
+        if (pod.foreign === true && pod.cookie !== undefined) {
+          await this.#o.driver.drain(pod.cookie); // it leaves for good, and so does the other's redirect
+          pod.foreign = false;
+        }
         if (pod.deleted) return this.#annotateLoosely(pod, undefined);
         return this.#annotate(pod, undefined);
     }
@@ -96,10 +105,11 @@ export class Steps {
 
   async #prepare(pod: Subject): Promise<void> {
     const { driver } = pod;
-    const { cookie, state } = await this.#o.driver.prepare(targetOf(pod));
+    const { cookie, state, foreign } = await this.#o.driver.prepare(targetOf(pod));
     pod.cookie = cookie;
     pod.datapath = state;
     pod.servedFor = { driver };
+    pod.foreign = foreign;
   }
 
   async #reconcile(pod: Subject): Promise<void> {

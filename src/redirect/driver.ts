@@ -44,6 +44,8 @@ export interface EnrolledNetns {
   flags: PodFlags;
   /** which driver serves it, where there are several; undefined: the one that says so */
   driver?: DriverName;
+  /** somebody else's redirect is there, too (istio-cni's rules), and captures until ours is active */
+  foreign?: boolean;
 }
 
 /** Counts per pod, keyed by reason text ("own", "no-tunnel"); see bpf/abi/reasons.h. */

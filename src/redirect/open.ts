@@ -6,7 +6,7 @@ import { Netns } from '../sys/netns.ts';
 import { chooseDriver, type DriverChoice, type Usable } from './choose.ts';
 import type { DriverName, RedirectDriver } from './driver.ts';
 import { createEbpfDriver, probeEbpf, uninstallEbpf, type EbpfOptions } from './ebpf/index.ts';
-import { SeveralDrivers } from './several.ts';
+import { SeveralDrivers, type SeveralOptions } from './several.ts';
 
 type NetfilterName = Exclude<DriverName, 'ebpf'>;
 
@@ -27,6 +27,7 @@ export interface OpenOptions {
   ebpf: Omit<EbpfOptions, 'object'> & { object: () => Uint8Array };
   netfilter: NetfilterDrivers;
   tunnels: () => readonly number[];
+  istio: SeveralOptions['istio'];
   log: Logger;
 }
 
@@ -34,7 +35,7 @@ export interface OpenOptions {
 const RETIRE_DEADLINE_MS = 0;
 
 /** @throws KERNEL_UNSUPPORTED with every reason when the forced driver, or none at all, can run; whatever installing it throws */
-export async function openRedirect({ choice, ebpf, netfilter, tunnels, log }: OpenOptions): Promise<SeveralDrivers> {
+export async function openRedirect({ choice, ebpf, netfilter, tunnels, istio, log }: OpenOptions): Promise<SeveralDrivers> {
   const probe = (name: DriverName): Usable | Promise<Usable> => (name === 'ebpf' ? probeEbpf(ebpf) : netfilter.probe(name));
   const create = async (name: DriverName): Promise<RedirectDriver> => {
     if (name === 'ebpf') return createEbpfDriver({ ...ebpf, object: ebpf.object(), log });
@@ -76,6 +77,7 @@ export async function openRedirect({ choice, ebpf, netfilter, tunnels, log }: Op
         await uninstall(retired.name);
       },
       tunnels,
+      istio,
       log,
     });
   } catch (error) {

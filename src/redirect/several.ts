@@ -8,7 +8,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { wire } from '../maps/layout.ts';
-import { Netns } from '../sys/netns.ts';
 import type {
   DatapathEvent,
   DatapathState,
@@ -20,22 +19,10 @@ import type {
   RedirectDriver,
   Tally,
 } from './driver.ts';
+import type { IstioRules } from './istio-cni/index.ts';
 import { Holders } from './holders.ts';
-import { forgetOpenStreams, spareOpenStreams } from './open-streams.ts';
+import { inKernel, type NetnsAccess } from './netns-access.ts';
 import { Subscriptions } from './subscriptions.ts';
-
-export interface NetnsAccess {
-  /** our own descriptor of the same netns, for what outlives the caller's */
-  keep: (netnsFd: number) => { readonly fd: number; close(): void };
-  spareOpenStreams: (netnsFd: number) => void;
-  forgetOpenStreams: (netnsFd: number) => void;
-}
-
-const KERNEL: NetnsAccess = {
-  keep: (netnsFd) => Netns.open(`/proc/self/fd/${netnsFd}`),
-  spareOpenStreams: (netnsFd) => spareOpenStreams(Netns.adopt(netnsFd)),
-  forgetOpenStreams: (netnsFd) => forgetOpenStreams(Netns.adopt(netnsFd)),
-};
 
 export interface SeveralOptions {
   /** the node's: serves every pod that does not ask for another */
@@ -52,6 +39,8 @@ export interface SeveralOptions {
   /** pids of the tunnels that serve pods now: a driver that comes later takes their listeners */
   tunnels: () => readonly number[];
   log: Logger;
+  /** what istio-cni left in pods that we take over */
+  istio: Pick<IstioRules, 'meet' | 'capture' | 'release' | 'forget' | 'recheck' | 'warnings' | 'onWarnings' | 'close'>;
   /** what is done in a netns itself; default: the kernel */
   netns?: NetnsAccess;
   /** between the last new connection that the old driver may take and its end; ms, default 1000 */
@@ -84,7 +73,7 @@ export class SeveralDrivers implements RedirectDriver {
   constructor(options: SeveralOptions) {
     this.#o = options;
     this.#log = options.log;
-    this.#netns = options.netns ?? KERNEL;
+    this.#netns = options.netns ?? inKernel;
     for (const driver of [options.chosen, ...options.held]) this.#add(driver);
     // the node's last: it is the owner of what several have
     for (const driver of [...options.held, options.chosen]) for (const { cookie } of driver.snapshot()) this.#holders.add(cookie, driver);
@@ -125,20 +114,24 @@ export class SeveralDrivers implements RedirectDriver {
 
   async activate(cookie: bigint): Promise<void> {
     await this.#ownerOf(cookie, 'activate').activate(cookie);
+    await this.#o.istio.release(cookie);
   }
 
   async drain(cookie: bigint): Promise<void> {
     for (const driver of this.#holders.of(cookie)) await driver.drain(cookie);
+    await this.#o.istio.release(cookie); // a pod that is to be out is nobody's
   }
 
   async remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number, successor = false): Promise<void> {
     this.#denied.delete(cookie);
+    const heir = successor || this.#o.istio.capture(cookie);
     const holders = this.#holders.of(cookie);
     for (const driver of [...holders]) {
-      await driver.remove(cookie, netnsFd, deadlineMs, successor);
+      await driver.remove(cookie, netnsFd, deadlineMs, heir);
       this.#holders.drop(cookie, driver);
     }
-    if (netnsFd !== undefined && !successor) this.#netns.forgetOpenStreams(netnsFd);
+    this.#o.istio.forget(cookie);
+    if (netnsFd !== undefined && !heir) this.#netns.forgetOpenStreams(netnsFd);
   }
 
   snapshot(): EnrolledNetns[] {
@@ -167,11 +160,19 @@ export class SeveralDrivers implements RedirectDriver {
             `it asks for redirect driver ${denied}, which cannot run on this node (${this.#refused.get(denied) ?? ''}): ${served.name} serves it`,
           ]),
       ...served.warnings(cookie, netnsFd),
+      ...this.#o.istio.warnings(cookie),
     ];
   }
 
   onWarnings(listener: (cookie: bigint) => void): { close(): void } {
-    return this.#warned.on(listener);
+    const drivers = this.#warned.on(listener);
+    const istio = this.#o.istio.onWarnings(listener);
+    return {
+      close: () => {
+        drivers.close();
+        istio.close();
+      },
+    };
   }
 
   /** Also lets go of drivers that nobody needs any more. */
@@ -182,6 +183,7 @@ export class SeveralDrivers implements RedirectDriver {
 
   async recheckPods(): Promise<void> {
     for (const driver of [...this.#open.values()]) await driver.recheckPods();
+    await this.#o.istio.recheck();
   }
 
   adoptListeners(cookie: bigint, pid: number): number {
@@ -235,10 +237,11 @@ export class SeveralDrivers implements RedirectDriver {
 
   close(): void {
     this.#stop.abort();
+    void this.#o.istio.close();
     for (const driver of this.#open.values()) driver.close();
   }
 
-  /** Resolves when nothing ends in the background any more. */
+  /** When nothing ends in the background any more. */
   async settled(): Promise<void> {
     await Promise.all(this.#ending.values());
   }
@@ -248,11 +251,14 @@ export class SeveralDrivers implements RedirectDriver {
     const wanted = await this.#for(pod);
     const cookie = pod.netnsCookie;
     const others = this.#holders.of(cookie).filter((driver) => driver !== wanted);
+    const foreign = this.#o.istio.meet(pod);
     const entry = await verb(wanted);
     this.#netns.spareOpenStreams(pod.netnsFd);
     if (others.length === 0) this.#holders.add(cookie, wanted);
     else await this.#move(pod, others, wanted);
-    return { ...entry, state: stateIn(wanted, cookie) ?? entry.state, driver: wanted.name };
+    const state = stateIn(wanted, cookie) ?? entry.state;
+    if (state === 'active') await this.#o.istio.release(cookie);
+    return { ...entry, state, driver: wanted.name, ...(foreign && { foreign }) };
   }
 
   /** The new one serves before the old one stops. @throws ENROL_FAILED; the old one then goes on as before */
@@ -390,6 +396,4 @@ function stateIn(driver: RedirectDriver, cookie: bigint): DatapathState | undefi
   return driver.snapshot().find((entry) => entry.cookie === cookie)?.state;
 }
 
-function sum(numbers: number[]): number {
-  return numbers.reduce((total, each) => total + each, 0);
-}
+const sum = (numbers: number[]): number => numbers.reduce((total, each) => total + each, 0);

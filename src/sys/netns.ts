@@ -1,7 +1,7 @@
 /** A network namespace held open by a descriptor. It lives as long as somebody holds it, whatever becomes of its path. */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { CulvertError, isSystem } from '../base/errors.ts';
-import { native, type Address, type DiagSocket, type NetnsOp, type Route, type Rule } from './native.ts';
+import { native, type Address, type DiagSocket, type NetnsOp, type NftChain, type Route, type Rule } from './native.ts';
 import { attempt, systemError } from './system.ts';
 
 const NSFS_MAGIC = 0x6e736673n;
@@ -20,6 +20,8 @@ export interface NetnsValues {
   'sockets-destroy': number;
   'ipset-references': number;
   'nft-lookups': string[];
+  'nft-chains': NftChain[];
+  'xtables-chains': string[];
 }
 
 export class Netns implements Disposable {

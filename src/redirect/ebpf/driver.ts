@@ -146,10 +146,10 @@ export class EbpfDriver implements RedirectDriver {
     this.#setState(cookie, podState.POD_DRAINING);
   }
 
-  async remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number): Promise<void> {
+  async remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number, successor = false): Promise<void> {
     const under = this.#leaving.get(cookie);
     if (under !== undefined) return under;
-    const leaving = this.#leave(cookie, netnsFd, deadlineMs).finally(() => this.#leaving.delete(cookie));
+    const leaving = this.#leave(cookie, netnsFd, deadlineMs, successor).finally(() => this.#leaving.delete(cookie));
     this.#leaving.set(cookie, leaving);
     return leaving;
   }
@@ -232,14 +232,14 @@ export class EbpfDriver implements RedirectDriver {
     this.#installed.close();
   }
 
-  async #leave(cookie: bigint, netnsFd: number | undefined, deadlineMs: number): Promise<void> {
+  async #leave(cookie: bigint, netnsFd: number | undefined, deadlineMs: number, successor: boolean): Promise<void> {
     const watch = this.#watches.get(cookie);
     const written = watch?.written ?? this.#unwatched.get(cookie) ?? nothingWritten();
     this.#watches.delete(cookie);
     // first of all: what is taken away from here on must not be put back
     watch?.close();
     this.#unwatched.set(cookie, written);
-    await leaveNetns(this.#path, cookie, written, netnsFd, deadlineMs);
+    await leaveNetns(this.#path, cookie, written, netnsFd, successor ? 'successor' : deadlineMs);
     this.#unwatched.delete(cookie);
     this.#masquerading.forget(cookie);
     this.#told.delete(cookie);

@@ -19,7 +19,8 @@ const marked: { mark: number; mask: number } = { mark: wire.MARK_LOCAL, mask: wi
 
 /**
  * @param netnsFd undefined when the netns is gone: its settings went with it
- * @param deadlineMs how long captured connections may take to end by themselves
+ * @param deadlineMs how long captured connections may take to end by themselves; "successor": another redirect has the netns, whose rule
+ *   and route are ours. Connections that are open need no more than these (their sockets have the mark), so they go on.
  * @throws CulvertError SYSTEM when a setting could not be taken back; the entries are left then, and doing it again continues
  */
 export async function leaveNetns(
@@ -27,7 +28,7 @@ export async function leaveNetns(
   cookie: bigint,
   written: Written,
   netnsFd: number | undefined,
-  deadlineMs: number,
+  deadlineMs: number | 'successor',
 ): Promise<void> {
   const { pins, maps } = path;
   markDraining(maps, cookie);
@@ -35,8 +36,8 @@ export async function leaveNetns(
   removeByAddress(maps, cookie, written);
   if (netnsFd !== undefined) {
     const netns = Netns.adopt(netnsFd, String(cookie));
-    await endMarkedSockets(netns, deadlineMs);
-    takeSettingsBack(netns, keptSysctls(pins, cookie));
+    if (deadlineMs !== 'successor') await endMarkedSockets(netns, deadlineMs);
+    takeSettingsBack(netns, keptSysctls(pins, cookie), deadlineMs === 'successor' ? 'rule and route stay' : 'all');
   }
   removeEntries(maps, cookie, written);
   removePodDir(pins, cookie);

@@ -16,6 +16,23 @@ const pod: PodTarget = {
   flags: { dns: true, ingressMode: false, markOnly: false },
 };
 
+/** Pods that istio-cni never had, unless it is said. */
+class NoIstio {
+  rules = false;
+  readonly calls: string[] = [];
+  meet = (): boolean => this.rules;
+  capture = (): boolean => this.rules;
+  release = (): Promise<void> => {
+    this.calls.push('release');
+    return Promise.resolve();
+  };
+  forget = (): void => undefined;
+  recheck = (): Promise<void> => Promise.resolve();
+  warnings = (): string[] => [];
+  onWarnings = (): { close(): void } => ({ close: () => undefined });
+  close = (): Promise<void> => Promise.resolve();
+}
+
 /** What happened in netns, beside the drivers' own doing: "spare 107" */
 const inNetns: string[] = [];
 let kept = 0;
@@ -35,6 +52,7 @@ function several(chosen: FakeDriver, others: FakeDriver[] = [], change: Partial<
       return Promise.resolve();
     },
     tunnels: () => [4711],
+    istio: new NoIstio(),
     log: pino({ level: 'silent' }),
     netns: {
       keep: (fd) => {
@@ -211,4 +229,19 @@ it('tells events and warnings of every driver, also of those that come later', a
   events.close();
   ebpf.emit({ ...event, reason: 'after' });
   expect(seen).toHaveLength(3);
+});
+
+describe('a pod that istio-cni redirected', () => {
+  it("has Istio's rules until ours serve it, and keeps rule and route when it goes back to them", async () => {
+    const ebpf = new FakeDriver('ebpf');
+    const istio = new NoIstio();
+    istio.rules = true;
+    const drivers = several(ebpf, [], { istio });
+    expect(await drivers.prepare(pod)).toMatchObject({ foreign: true, state: 'prepared' });
+    expect(istio.calls).toEqual([]);
+    await drivers.remove(COOKIE, 107, 0); // joining failed
+    expect(ebpf.calls.at(-1)).toBe('remove a for a successor');
+    await enrol(drivers);
+    expect(istio.calls).toEqual(['release']);
+  });
 });

@@ -1,0 +1,77 @@
+/** The redirect of this agent, as its configuration asks for it. */
+import { join } from 'node:path';
+import type { Logger } from '../base/log.ts';
+import { version } from '../base/version.ts';
+import type { RedirectDriver } from '../redirect/driver.ts';
+import { IstioRules } from '../redirect/istio-cni/index.ts';
+import {
+  createNetfilterDriver,
+  probeNetfilter,
+  servesNetfilter,
+  uninstallNetfilter,
+  type NetfilterKind,
+} from '../redirect/netfilter/index.ts';
+import { openRedirect, type NetfilterDrivers } from '../redirect/open.ts';
+import { bpfObject } from '../sys/native.ts';
+import type { AgentConfig } from './config.ts';
+import { instanceId } from './instance.ts';
+
+export interface DriversOptions {
+  config: AgentConfig;
+  cgroupRoot: string;
+  /** pids of the tunnels that are connected */
+  tunnels: () => readonly number[];
+  log: Logger;
+}
+
+/** Beside the sockets, because what it says of the kernel ends with a reboot. */
+const stateDirOf = (runDir: string, kind: NetfilterKind): string => join(runDir, 'netfilter', kind);
+
+/** Everything of one kind off the node; nothing of it runs. @returns "namespace/name" of the pods that it served */
+export function removeNetfilter(
+  config: Pick<AgentConfig, 'runDir' | 'nodeNetns' | 'procRoot'>,
+  kind: NetfilterKind,
+  deadlineMs: number,
+  log: Logger,
+): Promise<string[]> {
+  const { runDir, nodeNetns, procRoot } = config;
+  return uninstallNetfilter({ kind, nodeNetns, stateDir: stateDirOf(runDir, kind), procRoot, log, deadlineMs });
+}
+
+function netfilterOf(config: AgentConfig, log: Logger): NetfilterDrivers {
+  const { runDir, nodeNetns, procRoot } = config;
+  const options = (kind: NetfilterKind) => ({ kind, nodeNetns, stateDir: stateDirOf(runDir, kind), procRoot, log });
+  return {
+    probe: (kind) => probeNetfilter(kind, options(kind)),
+    create: (kind) => createNetfilterDriver(options(kind)),
+    serves: (kind) => servesNetfilter(options(kind)),
+    uninstall: async (kind) => {
+      await removeNetfilter(config, kind, 0, log);
+    },
+  };
+}
+
+export function openDrivers({ config, cgroupRoot, tunnels, log }: DriversOptions): Promise<RedirectDriver> {
+  const { redirectDriver, pinDir, nodeNetns, procRoot, probeExemption, kubeletCgroup, stateDir, maxPods, istioRules, leaveDeadlineMs } =
+    config;
+  return openRedirect({
+    choice: redirectDriver,
+    ebpf: {
+      object: bpfObject,
+      pinDir,
+      cgroupRoot,
+      nodeNetns,
+      procRoot,
+      probeExemption,
+      kubeletCgroups: kubeletCgroup,
+      instance: instanceId(stateDir),
+      version,
+      maxPods,
+      log,
+    },
+    netfilter: netfilterOf(config, log),
+    tunnels,
+    istio: new IstioRules({ keep: istioRules === 'keep', deadlineMs: leaveDeadlineMs, log }),
+    log,
+  });
+}
