@@ -21,7 +21,7 @@ enum reason {
 	OUT_DROP_NO_TUNNEL = 10, /* no living 15001 listener: ECONNREFUSED */
 	OUT_DROP_DNS_NO_TUNNEL = 11, /* the 15053 listener that once was is gone */
 	OUT_DROP_DEVICE = 12, /* bound to another device: EHOSTUNREACH */
-	OUT_DROP_SOURCE = 13, /* source bound to 127/8: EINVAL */
+	OUT_DROP_SOURCE = 13, /* source bound to 127/8, or to no address of the pod: EINVAL */
 	OUT_DROP_MARK = 14, /* SO_MARK refused by the kernel */
 	OUT_DROP_LOOKUP = 15, /* captured SYN found no 15001 listener */
 	OUT_DROP_ASSIGN = 16, /* bpf_sk_assign failed */

@@ -68,8 +68,9 @@ static __always_inline __u32 decide_foreign(struct bpf_sk_lookup *ctx, const str
 	 */
 	if (pod && t->dport == bpf_htons(PORT_OUTBOUND))
 		return assign(ctx, t, PORT_INBOUND, IN_REDIRECT_TUNNEL, IN_DROP_NO_TUNNEL, IN_DROP_ASSIGN);
+	/* the kernel's own lookup might find another listener of the pod on that port; without the tunnel's it refuses */
 	if (pod && pod->state == POD_DRAINING && t->dport == bpf_htons(PORT_HBONE))
-		return IN_PASS_HBONE; /* the kernel's own lookup still finds the tunnel's listener */
+		return assign(ctx, t, PORT_HBONE, IN_PASS_HBONE, IN_DROP_NO_TUNNEL, IN_DROP_ASSIGN);
 	if (!pod || pod->state != POD_ACTIVE)
 		return IN_PASS_INACTIVE;
 	if (is_younger(bpf_map_lookup_elem(&inner, t), INNER_NS))

@@ -64,7 +64,8 @@ static __always_inline __u32 capture(struct bpf_sock_addr *ctx, struct bpf_sock 
 
 	if (FIELD(sk, bound_dev_if) > 1) /* lo is 1 in every netns */
 		return OUT_DROP_DEVICE;
-	if (is_loopback(&source))
+	/* sk_lookup would take a foreign source for a client from outside, and no answer would find its way back */
+	if (is_loopback(&source) || (!is_unspecified(&source) && !is_own(t->cookie, &source)))
 		return OUT_DROP_SOURCE;
 	if (!is_listening(t->cookie, PORT_OUTBOUND))
 		return OUT_DROP_NO_TUNNEL;

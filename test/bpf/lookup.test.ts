@@ -180,7 +180,18 @@ const rows: {
     from: 'foreign',
     to: 'own',
     port: 15008,
-    expected: () => passed('IN_PASS_HBONE'),
+    expected: () => assigned(15008, 'IN_PASS_HBONE'),
+  },
+  {
+    name: 'HBONE, draining, tunnel gone',
+    arrange: () => {
+      state('POD_DRAINING');
+      forget(15008);
+    },
+    from: 'foreign',
+    to: 'own',
+    port: 15008,
+    expected: () => dropped('IN_DROP_NO_TUNNEL'),
   },
   { name: 'no pod', arrange: () => void maps.pods.delete(COOKIE), from: 'foreign', to: 'own', expected: () => passed('IN_PASS_INACTIVE') },
   {
