@@ -111,6 +111,8 @@ export type NetnsOp =
   | { op: 'sockets'; mark: number; mask: number; listening?: boolean }
   /** SOCK_DESTROY of the same set without listeners; result count */
   | { op: 'sockets-destroy'; mark: number; mask: number }
+  /** packets that the netns has forwarded since it was made, both families */
+  | { op: 'forwarded' }
   /** how many rules use an ipset; 0 when there is none of this name, or no ipset in the kernel */
   | { op: 'ipset-references'; name: string }
   /** names of the sets that rules of an nftables table of family inet look addresses up in; none when there is no such table */
@@ -162,7 +164,7 @@ export interface DiagSocket {
 }
 /**
  * One result per op. EEXIST on add and ENOENT/ESRCH on delete are ok. Values: 'addresses' Address[], 'rules' Rule[], 'routes'
- * Route[], 'sysctl-read' string, 'sockets' DiagSocket[], 'sockets-destroy' number, 'ipset-references' number, 'nft-lookups' string[],
+ * Route[], 'sysctl-read' string, 'sockets' DiagSocket[], 'sockets-destroy' number, 'forwarded' number, 'ipset-references' number, 'nft-lookups' string[],
  * 'nft-chains' NftChain[], 'xtables-chains' string[].
  */
 export type NetnsResult = { ok: true; value?: unknown } | { ok: false; code: string; errno: number; syscall: string; message: string };

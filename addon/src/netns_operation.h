@@ -37,6 +37,7 @@ Operation sysctlWriteOperation(const Napi::Object& op);
 Operation sysctlReadOperation(const Napi::Object& op);
 Operation socketsOperation(const Napi::Object& op);
 Operation socketsDestroyOperation(const Napi::Object& op);
+Operation forwardedOperation();
 Operation ipsetReferencesOperation(const Napi::Object& op);
 Operation nftLookupsOperation(const Napi::Object& op);
 Operation nftChainsOperation();

@@ -27,6 +27,7 @@ Operation parse(const Napi::Object& op) {
   if (name == "sysctl-read") return sysctlReadOperation(op);
   if (name == "sockets") return socketsOperation(op);
   if (name == "sockets-destroy") return socketsDestroyOperation(op);
+  if (name == "forwarded") return forwardedOperation();
   if (name == "ipset-references") return ipsetReferencesOperation(op);
   if (name == "nft-lookups") return nftLookupsOperation(op);
   if (name == "nft-chains") return nftChainsOperation();

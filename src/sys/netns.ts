@@ -18,6 +18,7 @@ export interface NetnsValues {
   'sysctl-read': string;
   sockets: DiagSocket[];
   'sockets-destroy': number;
+  forwarded: number;
   'ipset-references': number;
   'nft-lookups': string[];
   'nft-chains': NftChain[];

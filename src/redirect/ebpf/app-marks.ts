@@ -17,7 +17,7 @@ export function markedListeners(netns: Netns): string[] {
   const sentences = [
     ...new Set(
       listeners
-        .filter(isUnreachable)
+        .filter(isOfApp)
         .toSorted((a, b) => a.sport - b.sport || a.mark - b.mark)
         .map(sentence),
     ),
@@ -28,17 +28,19 @@ export function markedListeners(netns: Netns): string[] {
     : [...sentences.slice(0, MOST_SENTENCES), `${more} more listeners have marks of their own: see "ss -ltne" in the pod`];
 }
 
-/** As on_listen of bpf/lib/listeners.h tells them. */
-function isUnreachable({ mark, sport }: DiagSocket): boolean {
+/** The tunnel's have its mark, or the one we gave to 15001. */
+function isOfApp({ mark, sport }: DiagSocket): boolean {
   const ports: readonly number[] = TUNNEL_PORTS;
   const low = mark & wire.MARK_MASK;
-  const tunnels = ports.includes(sport) && low === wire.MARK_TUNNEL;
-  return mark !== 0 && low !== wire.MARK_LOCAL && !tunnels;
+  return mark !== 0 && !(ports.includes(sport) && (low === wire.MARK_TUNNEL || low === wire.MARK_LOCAL));
 }
 
+/** With our own mark, which makes answers stay in the pod, it is the other way round than with any other. */
 function sentence({ sport, mark }: DiagSocket): string {
+  const local = (mark & wire.MARK_MASK) === wire.MARK_LOCAL;
+  const who = local ? "that pass the tunnel by, kubelet's probes for one," : 'that come through the tunnel';
   return (
-    `listener on port ${sport} has mark 0x${mark.toString(16)}: connections that come through the tunnel cannot reach it; ` +
+    `listener on port ${sport} has mark 0x${mark.toString(16)}: connections ${who} cannot reach it; ` +
     'take the mark (SO_MARK) off that listener, or leave the pod out of the mesh with label istio.io/dataplane-mode=none'
   );
 }

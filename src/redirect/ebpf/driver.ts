@@ -4,7 +4,6 @@ import type { Logger } from '../../base/log.ts';
 import { countersOf, podFlag, podState, REASON, totalOf, type Pod } from '../../maps/index.ts';
 import { Netns } from '../../sys/netns.ts';
 import type { DatapathEvent, EnrolledNetns, Occupancy, PodCounters, PodTarget, RedirectDriver, Tally } from '../driver.ts';
-import { markedListeners } from './app-marks.ts';
 import { openEvents, type EventStream } from './events.ts';
 import type { Installed } from './install.ts';
 import { faultsOf } from './faults.ts';
@@ -18,10 +17,11 @@ import { nothingWritten, readWritten, type Written } from './pod-entries.ts';
 import { allEnrolled, enrolledNetns, flagBits, identityOf } from './pod-identity.ts';
 import { attachPodLink } from './pod-link.ts';
 import type { EbpfProbe } from './probe.ts';
+import { podWarnings } from './pod-warnings.ts';
 import { PodWatch } from './pod-watch.ts';
 import type { Settings } from './settings.ts';
 import { sweep } from './sweep.ts';
-import { demandTransparent, refuseOpaque, transparencyWarnings } from './transparency.ts';
+import { demandTransparent, refuseOpaque } from './transparency.ts';
 import { readAll, talliesOf } from './tallies.ts';
 
 export interface EbpfDriverParts {
@@ -257,6 +257,7 @@ export class EbpfDriver implements RedirectDriver {
     this.#tell(cookie);
   }
 
+  /** A tunnel's listener that could not answer is not left to new connections; then who must know is told what is not as it should be. */
   #tell(cookie: bigint): void {
     const watch = this.#watches.get(cookie);
     if (this.#closed || watch === undefined) return;
@@ -274,7 +275,7 @@ export class EbpfDriver implements RedirectDriver {
 
   #warnings(cookie: bigint, netns: Netns): string[] {
     const written = this.#watches.get(cookie)?.written ?? this.#unwatched.get(cookie) ?? nothingWritten();
-    return [...this.#masquerading.warnings(cookie), ...markedListeners(netns), ...transparencyWarnings({ cookie, netns, written })];
+    return [...this.#masquerading.warnings(cookie), ...podWarnings(this.#path.maps, cookie, netns, written)];
   }
 
   /** A netns that the kernel has already: everything is checked, what is live is left as it is. */

@@ -19,7 +19,7 @@ export function listenersOf(maps: Maps, cookie: bigint): { port: number; alive: 
 }
 
 /** Kernel's cookies of the living listeners of a port. */
-function slotsOf(maps: Maps, cookie: bigint, port: number): bigint[] {
+export function slotsOf(maps: Maps, cookie: bigint, port: number): bigint[] {
   return Array.from({ length: wire.LISTENER_SLOTS }, (_, slot) => maps.listeners.get({ cookie, port, slot })).filter(
     (s) => s !== undefined,
   );

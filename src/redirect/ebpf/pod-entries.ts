@@ -11,11 +11,16 @@ export const TUNNEL_PORTS = [wire.PORT_OUTBOUND, wire.PORT_INBOUND, wire.PORT_HB
 export interface Written {
   own: Set<string>;
   byAddress: Set<string>;
+  /** addresses that were left out: another pod's (`holder`, its cookie), or more than a pod may have */
+  refused: { addr: string; holder?: bigint }[];
 }
 
 export function nothingWritten(): Written {
-  return { own: new Set(), byAddress: new Set() };
+  return { own: new Set(), byAddress: new Set(), refused: [] };
 }
+
+/** A pod that gives itself addresses without end (NET_ADMIN) must not fill the maps, which all pods of the node share. */
+export const MOST_ADDRESSES = 256;
 
 /** Everything the maps hold, by cookie: one dump at start instead of one per pod. */
 export function readWritten(maps: Maps): Map<bigint, Written> {
@@ -33,10 +38,24 @@ export function readWritten(maps: Maps): Map<bigint, Written> {
 /**
  * Brings `own` and `pod_by_addr` to these addresses. Removals come first: a missing entry sends a connection through the tunnel,
  * an extra one lets it pass by. Among the additions probes come first: they are exempt before anything can be captured.
+ *
+ * A pod can give itself any address (NET_ADMIN), and kubelet's probes of the pod whose it is must not lose their exemption by that. So
+ * only a netns that joins takes an address over, from a pod that died and was not removed yet; who comes with it later is refused.
  */
 export function writeAddresses(maps: Maps, cookie: bigint, written: Written, addresses: Address[]): void {
-  const own = new Set(addresses.map((a) => canonical(a.address)));
-  const byAddress = new Set(addresses.filter(isOfPod).map((a) => canonical(a.address)));
+  const joining = written.own.size === 0;
+  const all = addresses.map((a) => canonical(a.address));
+  const own = firstOf(all, written.own);
+  const ofPod = firstOf(
+    addresses.filter(isOfPod).map((a) => canonical(a.address)),
+    written.byAddress,
+  );
+  const held = [...ofPod].flatMap((addr) => {
+    const holder = joining ? undefined : otherHolder(maps, cookie, addr);
+    return holder === undefined ? [] : [{ addr, holder }];
+  });
+  const byAddress = new Set(without(ofPod, new Set(held.map(({ addr }) => addr))));
+  written.refused = [...held, ...without(new Set(all), own).map((addr) => ({ addr }))];
   for (const addr of without(written.own, own)) {
     maps.own.delete({ cookie, addr });
     written.own.delete(addr);
@@ -87,6 +106,19 @@ export function removeListener(maps: Maps, key: { cookie: bigint; port: number; 
     // what older kernels say when a SOCKHASH has no such key
     if (!isSystem(error, 'EINVAL')) throw error;
   }
+}
+
+/** As many as a pod may have, those that are written already before others. */
+function firstOf(addresses: string[], written: ReadonlySet<string>): Set<string> {
+  const order =
+    addresses.length <= MOST_ADDRESSES ? addresses : addresses.toSorted((a, b) => Number(written.has(b)) - Number(written.has(a)));
+  return new Set(order.slice(0, MOST_ADDRESSES));
+}
+
+/** The other enrolled netns that has this address. */
+function otherHolder(maps: Maps, cookie: bigint, addr: string): bigint | undefined {
+  const holder = maps.podByAddr.get(addr);
+  return holder === undefined || holder === cookie || maps.pods.get(holder) === undefined ? undefined : holder;
 }
 
 /** Only our own entry: the address may have gone to a newer pod already. */

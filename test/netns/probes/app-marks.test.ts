@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { DatapathEvent } from '../../../src/redirect/driver.ts';
 import { openEvents } from '../../../src/redirect/ebpf/events.ts';
 import { Settings } from '../../../src/redirect/ebpf/settings.ts';
-import { SocketProcess } from '../../support/bpf-sockets.ts';
+import { codeOf, SocketProcess } from '../../support/bpf-sockets.ts';
 import type { Endpoint, TestPod } from '../../support/netns.ts';
 import { eventually, Scene } from '../redirect/scene.ts';
 
@@ -23,7 +23,7 @@ beforeAll(async () => {
   app = SocketProcess.start(scene.node.cgroupPath('app'), pod.netns);
   // there before the pod is enrolled
   await listen(7000, 0x10, '0.0.0.0');
-  await listen(7001, 0x1111, '::'); // its low bits are ours
+  await listen(7001, 0x1111, '::'); // its low bits are ours: answers stay in the pod, whoever asked
   await listen(7002, 0, '::');
   cookie = await scene.enrol(pod, tunnel);
 });
@@ -40,13 +40,18 @@ async function listen(port: number, mark: number, address: string): Promise<numb
   return fd;
 }
 
-const sentence = (port: number, mark: string): string =>
-  `listener on port ${port} has mark ${mark}: connections that come through the tunnel cannot reach it; take the mark (SO_MARK) off that listener, or leave the pod out of the mesh with label istio.io/dataplane-mode=none`;
+const THROUGH = 'that come through the tunnel';
+const BESIDE = "that pass the tunnel by, kubelet's probes for one,";
+const sentence = (port: number, mark: string, who = THROUGH): string =>
+  `listener on port ${port} has mark ${mark}: connections ${who} cannot reach it; take the mark (SO_MARK) off that listener, or leave the pod out of the mesh with label istio.io/dataplane-mode=none`;
+
+/** of those that are there all the time */
+const before = (): string[] => [sentence(7000, '0x10'), sentence(7001, '0x1111', BESIDE)];
 
 test('one that was there before is found, and told once', async () => {
   await eventually('somebody was told', () => told.length > 0);
   expect(told).toEqual([cookie]);
-  expect(await scene.warnings(pod, cookie)).toEqual([sentence(7000, '0x10')]);
+  expect(await scene.warnings(pod, cookie)).toEqual(before());
   await scene.driver.recheckPods();
   expect(told).toEqual([cookie]);
 });
@@ -61,15 +66,27 @@ test('what the warning says is so: that port gets nothing through the tunnel, th
   await connected;
 });
 
+test('with our own mark it is the other way round: the tunnel reaches it, the node does not', async () => {
+  const kubelet = SocketProcess.start(scene.node.cgroupPath('kubelet'), scene.node.nodeNetns);
+  const attempt = async (port: number): Promise<string | undefined> => {
+    const fd = await kubelet.socket(4);
+    const code = await codeOf(kubelet.connect(fd, { address: pod.ip4, port }, 500));
+    await kubelet.close(fd);
+    return code;
+  };
+  expect(await Promise.all([7001, 7002].map(attempt))).toEqual(['ETIMEDOUT', undefined]);
+  await kubelet.kill();
+});
+
 test('one that starts is seen at once, without anybody watching events; it is forgotten when it closes', async () => {
   told.length = 0;
   const fd = await listen(7004, 0x20, '::');
   await eventually('somebody was told', () => told.length > 0);
-  expect(await scene.warnings(pod, cookie)).toEqual([sentence(7000, '0x10'), sentence(7004, '0x20')]);
+  expect(await scene.warnings(pod, cookie)).toEqual([...before(), sentence(7004, '0x20')]);
   await app.close(fd);
   await scene.driver.recheckPods();
   expect(told).toEqual([cookie, cookie]);
-  expect(await scene.warnings(pod, cookie)).toEqual([sentence(7000, '0x10')]);
+  expect(await scene.warnings(pod, cookie)).toEqual(before());
 });
 
 test('a watcher gets the event with the port', async () => {
@@ -92,7 +109,7 @@ test('many of them are a few sentences', async () => {
   const sentences = await scene.warnings(pod, cookie);
   expect(sentences).toHaveLength(9);
   expect(sentences[0]).toBe(sentence(7000, '0x10'));
-  expect(sentences[8]).toMatch(/^13 more listeners have marks of their own/);
+  expect(sentences[8]).toMatch(/^14 more listeners have marks of their own/);
   await app.close(...fds);
 });
 

@@ -35,7 +35,8 @@ function fake(): { maps: Maps; own: FakeMap<{ cookie: bigint; addr: string }, nu
   const log: string[] = [];
   const own = new FakeMap<{ cookie: bigint; addr: string }, number>('own', log);
   const by = new FakeMap<string, bigint>('by', log);
-  return { maps: { own, podByAddr: by } as unknown as Maps, own, by, log };
+  const pods = new FakeMap<bigint, object>('pods', []);
+  return { maps: { own, podByAddr: by, pods } as unknown as Maps, own, by, log };
 }
 const address = (text: string, device = 'eth0', scope = 0): Address => ({
   address: text,
@@ -70,6 +71,34 @@ describe('addresses of a netns in the maps', () => {
     writeAddresses(maps, 6n, nothingWritten(), [address('10.0.0.7')]);
     removeByAddress(maps, 5n, old);
     expect(by.get('10.0.0.7')).toBe(6n);
+  });
+
+  test('an address that a pod gives itself later stays the other pod’s while that is enrolled, and is told', () => {
+    const { maps, own, by } = fake();
+    writeAddresses(maps, 5n, nothingWritten(), [address('10.0.0.7')]);
+    maps.pods.set(5n, { state: 2, flags: 0 });
+    const thief = nothingWritten();
+    writeAddresses(maps, 6n, thief, [address('10.0.0.8')]);
+    const both = [address('10.0.0.8'), address('10.0.0.7')];
+    writeAddresses(maps, 6n, thief, both);
+    expect(by.get('10.0.0.7')).toBe(5n);
+    expect(own.get({ cookie: 6n, addr: '10.0.0.7' })).toBe(1); // it does reach itself there
+    expect(thief.refused).toEqual([{ addr: '10.0.0.7', holder: 5n }]);
+    maps.pods.delete(5n);
+    writeAddresses(maps, 6n, thief, both);
+    expect(by.get('10.0.0.7')).toBe(6n);
+    expect(thief.refused).toEqual([]);
+  });
+
+  test('of more addresses than a pod may have those stay that were there', () => {
+    const { maps, own } = fake();
+    const written = nothingWritten();
+    writeAddresses(maps, 5n, written, [address('10.0.0.7')]);
+    const many = Array.from({ length: 300 }, (_, i) => address(`10.1.${i >> 8}.${i & 255}`, 'lo'));
+    writeAddresses(maps, 5n, written, [...many, address('10.0.0.7')]);
+    expect(own.entries()).toHaveLength(256);
+    expect(own.get({ cookie: 5n, addr: '10.0.0.7' })).toBe(1);
+    expect(written.refused).toHaveLength(45);
   });
 
   test('whatever came before, a resync ends at the addresses there are, also from a reading of the maps', () => {
