@@ -203,6 +203,11 @@ export class TestNode {
     return path;
   }
 
+  /** One that was removed, again. */
+  remakeCgroup(cgroup: string): void {
+    mkdirSync(`${this.cgroupRoot}/${cgroup}`);
+  }
+
   #cgroup(path: string): void {
     if (this.#cgroups.includes(path)) return;
     mkdirSync(path, { recursive: true });
