@@ -34,8 +34,8 @@ export class ProbeExemption {
       }
       const gone = before.filter((address) => !addresses.includes(address) && !this.#holds(address));
       const fresh = addresses.filter((address) => !before.includes(address));
-      if (gone.length > 0) await this.#backend.changeMembers(this.#netnsFd, false, membersOf(uid, gone));
-      if (fresh.length > 0) await this.#backend.changeMembers(this.#netnsFd, true, membersOf(uid, fresh));
+      if (gone.length > 0) await this.#change(false, membersOf(uid, gone));
+      if (fresh.length > 0) await this.#change(true, membersOf(uid, fresh));
     });
   }
 
@@ -52,7 +52,7 @@ export class ProbeExemption {
       }
       // an address that another pod has by now stays
       const left = gone.filter((address) => !this.#holds(address));
-      if (left.length > 0) await this.#backend.changeMembers(this.#netnsFd, false, membersOf(uid, left));
+      if (left.length > 0) await this.#change(false, membersOf(uid, left));
     });
   }
 
@@ -74,6 +74,16 @@ export class ProbeExemption {
 
   all(): Member[] {
     return [...this.#members].flatMap(([uid, addresses]) => membersOf(uid, addresses));
+  }
+
+  /** What is not there to be changed was taken away by somebody: it is made anew, with all that belongs in it. */
+  async #change(add: boolean, members: readonly Member[]): Promise<void> {
+    try {
+      await this.#backend.changeMembers(this.#netnsFd, add, members);
+    } catch (error) {
+      this.#log.warn({ error: describe(error) }, "the node's set of probed pods is made anew");
+      await this.#backend.writeNode(this.#netnsFd, this.all());
+    }
   }
 
   #holds(address: string): boolean {

@@ -4,7 +4,8 @@ import { closeSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { createLogger } from '../../../src/base/log.ts';
-import { createEbpfDriver, type EbpfDriver } from '../../../src/redirect/ebpf/index.ts';
+import type { PodTarget, RedirectDriver } from '../../../src/redirect/driver.ts';
+import { createEbpfDriver } from '../../../src/redirect/ebpf/index.ts';
 import { bpfObject, native } from '../../../src/sys/native.ts';
 import { seqpacketListen } from '../../../src/sys/seqpacket.ts';
 import type { ConfigDump } from '../../../src/tunnel/config-dump.ts';
@@ -54,31 +55,25 @@ export class TunnelScene {
   readonly node: TestNode;
   readonly pods = new Map<string, Pod>();
   readonly servers = new Map<string, ZdsServer>();
-  readonly driver: EbpfDriver;
+  readonly driver: RedirectDriver;
+  /** of the mesh; written by writeMesh */
+  policies: object[] = [];
   readonly #children: ChildProcess[] = [];
   readonly #meshFile: string;
   #pod = 2;
 
-  private constructor(node: TestNode) {
+  private constructor(node: TestNode, driver: RedirectDriver) {
     this.node = node;
     this.#meshFile = join(node.dir, 'mesh.yaml');
-    this.driver = createEbpfDriver({
-      object: bpfObject(),
-      pinDir: `${node.bpffs}/agent`,
-      cgroupRoot: node.cgroupRoot,
-      nodeNetns: node.nodeNetns,
-      instance: 0x7e57n,
-      version: 'test',
-      maxPods: 110,
-      log,
-    });
+    this.driver = driver;
     this.driver.trustTunnel(native.cgroupId(node.cgroupPath('tunnel')));
   }
 
-  static async create(): Promise<TunnelScene> {
+  /** @param driver default: ebpf */
+  static async create(driver: (node: TestNode) => RedirectDriver | Promise<RedirectDriver> = ebpfOf): Promise<TunnelScene> {
     const node = await TestNode.create('tun');
     try {
-      const scene = new TunnelScene(node);
+      const scene = new TunnelScene(node, await driver(node));
       await createLocalCa(join(node.dir, 'ca'));
       for (const name of ['node1', 'node2']) {
         const server = new ZdsServer({ listen: (onConnection) => seqpacketListen(scene.zdsSocket(name), MAX_PACKET, onConnection), log });
@@ -121,6 +116,7 @@ export class TunnelScene {
       namespaces: { shop: { labels: {} } },
       pods: pods.map(({ name, node, serviceAccount }) => ({ name, namespace: 'shop', node, serviceAccount, labels: { app: name } })),
       services: pods.map(({ name }) => ({ name, namespace: 'shop', selector: { app: name }, ports: [{ port: 80, targetPort: 8080 }] })),
+      policies: this.policies,
     };
     const lab = {
       pods: Object.fromEntries(
@@ -196,8 +192,8 @@ export class TunnelScene {
     return pod;
   }
 
-  async enrol(pod: Pod): Promise<void> {
-    const target = {
+  targetOf(pod: Pod): PodTarget {
+    return {
       uid: `uid-${pod.name}`,
       namespace: 'shop',
       name: pod.name,
@@ -206,10 +202,13 @@ export class TunnelScene {
       netnsPath: pod.netns,
       flags: { dns: false, ingressMode: false, markOnly: false },
     };
-    pod.cookie = (await this.driver.prepare(target)).cookie;
+  }
+
+  async enrol(pod: Pod, over: Partial<PodTarget> = {}): Promise<void> {
+    pod.cookie = (await this.driver.prepare({ ...this.targetOf(pod), ...over })).cookie;
     const info = { name: pod.name, namespace: 'shop', serviceAccount: pod.serviceAccount };
     await this.servers.get(pod.node)!.add({ uid: `uid-${pod.name}`, info, netnsFd: pod.netnsFd });
-    this.driver.activate(pod.cookie);
+    await this.driver.activate(pod.cookie);
     pod.enrolled = true;
     this.writeMesh();
     const others = [...this.servers.keys()];
@@ -275,6 +274,19 @@ export class TunnelScene {
     this.#children.push(child);
     return child;
   }
+}
+
+function ebpfOf(node: TestNode): RedirectDriver {
+  return createEbpfDriver({
+    object: bpfObject(),
+    pinDir: `${node.bpffs}/agent`,
+    cgroupRoot: node.cgroupRoot,
+    nodeNetns: node.nodeNetns,
+    instance: 0x7e57n,
+    version: 'test',
+    maxPods: 110,
+    log,
+  });
 }
 
 export async function eventually(what: string, test: () => boolean | Promise<boolean>, ms = 8000): Promise<void> {
