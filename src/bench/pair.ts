@@ -43,6 +43,8 @@ export interface Pair {
   target: { address: string; port: number };
   /** cpu.stat of client, server and tunnels, then /proc/stat */
   cpuFiles: string[];
+  /** the node's own, where rules on the node redirect the pair: its connections are tracked there */
+  nodeNetns?: Netns;
   /** why it can be measured no more */
   lost?: string;
 }
@@ -96,6 +98,7 @@ export function closePair(pair: Pair): void {
   pair.loader.close();
   pair.client.netns.close();
   pair.server.netns.close();
+  pair.nodeNetns?.close();
 }
 
 /** What of the pair is no longer there; undefined while all is. */
@@ -115,9 +118,10 @@ export function vanished({ client, server }: Pair): string | undefined {
   return undefined;
 }
 
-/** Entries of connection tracking in both pods; none where the kernel has no conntrack. */
-export function conntrackEntries({ client, server }: Pair): number {
-  return [client, server].map(({ netns }) => countOf(netns)).reduce((sum, count) => sum + count, 0);
+/** Entries of connection tracking in both pods, and on the node if it redirects them; none where the kernel has no conntrack. */
+export function conntrackEntries({ client, server, nodeNetns }: Pair): number {
+  const tracking = [client.netns, server.netns, ...(nodeNetns === undefined ? [] : [nodeNetns])];
+  return tracking.map(countOf).reduce((sum, count) => sum + count, 0);
 }
 
 function countOf(netns: Netns): number {

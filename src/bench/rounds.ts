@@ -28,6 +28,7 @@ export interface Measured {
 export async function measureRounds({ witnesses, pairs, tasks, rounds, timing, cpus, progress, signal }: Rounds): Promise<Measured> {
   const samples: Sample[] = [];
   const strangers: number[] = [];
+  const lost = new Set<Pair>();
   for (let round = 1; round <= rounds; round += 1) {
     const fresh: Sample[] = [];
     for (const task of tasks) {
@@ -36,6 +37,8 @@ export async function measureRounds({ witnesses, pairs, tasks, rounds, timing, c
         const run = await measure(witnesses, pair, task, round, timing, cpus);
         signal.throwIfAborted();
         fresh.push(...run.samples);
+        if (pair.lost !== undefined && !lost.has(pair)) progress.line(`${pair.scenario} is measured no more: ${pair.lost}`);
+        if (pair.lost !== undefined) lost.add(pair);
         if (run.strangers !== undefined) strangers.push(run.strangers);
       }
     }

@@ -8,8 +8,10 @@ import { requireRoot } from '../lab/root.ts';
 import { checkTunnel } from '../lab/tunnels.ts';
 import { isAlive } from '../sys/procfs.ts';
 import { environmentOf, firstLine, loadNow, strangersOf } from './environment.ts';
-import { notApplicable, type BenchOptions } from './options.ts';
+import { measureAdd } from './add.ts';
+import { isEnrolled, notApplicable, type BenchOptions } from './options.ts';
 import { profileOf } from './profile.ts';
+import { measureProgramming } from './programming.ts';
 import type { Progress } from './progress.ts';
 import type { NotApplicable, Profile, Report, Sample, Scenario, TunnelInfo, TunnelKind } from './report.ts';
 import { measureRounds } from './rounds.ts';
@@ -96,13 +98,24 @@ async function withTunnel(
     collected.strangers.push(...strangers);
     if (setting.device !== undefined) collected.geneveDevice = setting.device;
     collected.tunnels.push(await describeTunnel(options, tunnel));
+    if (options.quick) return;
     const [newConnections] = tasks;
-    if (options.quick || newConnections === undefined) return;
     for (const pair of pairs) {
-      const profile = await profileOf(lab, tunnel, pair, newConnections);
+      const profile = newConnections === undefined ? undefined : await profileOf(lab, tunnel, pair, newConnections);
       signal.throwIfAborted();
       if (profile !== undefined) collected.profiles.push(profile);
     }
+    if (tunnel !== options.tunnels[0]) return; // what follows has little or nothing to do with the tunnel
+    const aside = { lab, tunnel, rounds: options.rounds, signal };
+    progress.step(`${tunnel}: programming pods`);
+    collected.samples.push(...(await measureProgramming(scenarios, aside)));
+    progress.step(`${tunnel}: CNI ADD`);
+    collected.samples.push(
+      ...(await measureAdd(
+        scenarios.filter((each) => each === 'direct' || isEnrolled(each)),
+        aside,
+      )),
+    );
   } catch (error) {
     signal.throwIfAborted(); // what fails because it was interrupted is no fault
     throw error;

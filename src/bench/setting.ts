@@ -42,6 +42,7 @@ export async function setUp(lab: LabPaths, options: BenchOptions, tunnel: Tunnel
     const last = pairs.find(({ scenario }) => scenario === 'geneve');
     if (last !== undefined) {
       const { netns: nodeNetns, tunnelNetns } = lab.node('node1');
+      last.nodeNetns = Netns.open(nodeNetns);
       geneve = await setUpGeneve({ nodeNetns, tunnelNetns, podNetns: [last.client.place.netns] });
     }
     await checkDrivers(lab, pairs);

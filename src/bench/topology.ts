@@ -19,17 +19,26 @@ export function podOf(role: 'client' | 'server', scenario: Scenario): PodName {
   return { namespace: namespaceOf(scenario), name: `${role}-${scenario}` };
 }
 
+/** Declared and not started: for the time that CNI ADD takes. */
+export function extraPod(scenario: Scenario): PodName {
+  return { namespace: namespaceOf(scenario), name: `add-${scenario}` };
+}
+
 function namespaceOf(scenario: Scenario): string {
   return isEnrolled(scenario) ? MESH : PLAIN;
 }
 
-/** @param countsOf path of the socket where a pod's server tells its counts */
+/**
+ * @param countsOf path of the socket where a pod's server tells its counts
+ * @returns the lab's truth, and what of it is to be started at once
+ */
 export function benchTopology(
   scenarios: readonly Scenario[],
   nodes: 1 | 2,
   countsOf: (pod: PodName) => string,
 ): { text: string; topology: Topology } {
   const names = nodes === 1 ? ['node1'] : ['node1', 'node2'];
+  const annotationsOf = (scenario: Scenario): Record<string, string> => (isEnrolled(scenario) ? { [DRIVER_ANNOTATION]: scenario } : {});
   const pods = scenarios.flatMap((scenario) =>
     (['client', 'server'] as const).map((role) => {
       const pod = podOf(role, scenario);
@@ -37,15 +46,17 @@ export function benchTopology(
         ...pod,
         node: role === 'client' ? 'node1' : (names.at(-1) ?? ''),
         serviceAccount: pod.name,
-        annotations: isEnrolled(scenario) ? { [DRIVER_ANNOTATION]: scenario } : {},
+        annotations: annotationsOf(scenario),
         command: [...selfCommand(), 'bench-serve', '--counts', countsOf(pod)],
       };
     }),
   );
+  const extra = scenarios.map((scenario) => ({ ...extraPod(scenario), node: 'node1', annotations: annotationsOf(scenario) }));
   const text = stringify({
     nodes: names,
     namespaces: { [MESH]: { labels: { 'istio.io/dataplane-mode': 'ambient' } }, [PLAIN]: {} },
-    pods,
+    pods: [...pods, ...extra],
   });
-  return { text, topology: parseTopology(text, 'topology of the benchmark') };
+  const topology = parseTopology(text, 'topology of the benchmark');
+  return { text, topology: { ...topology, pods: topology.pods.slice(0, pods.length) } };
 }

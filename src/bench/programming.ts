@@ -1,0 +1,95 @@
+/** How long it takes to put a redirect into a pod's netns and to take it out, on netns that nobody uses: only the driver's part. */
+import { describe } from '../base/errors.ts';
+import type { LabPaths } from '../lab/paths.ts';
+import { createNetns, ipBatch, removeNetns } from '../lab/network/netns.ts';
+import { rotated } from './interleave.ts';
+import { programmersOf, programmingNode, type Programmer } from './programmers.ts';
+import type { Sample, Scenario, TunnelKind } from './report.ts';
+import { median } from 'simple-statistics';
+
+/** Netns per programmer and round; a sample is the median over them. */
+const NETNS = 8;
+
+export interface Programming {
+  lab: LabPaths;
+  tunnel: TunnelKind;
+  rounds: number;
+  signal: AbortSignal;
+}
+
+/** Nobody is left programmed, whatever happens. @throws the signal's reason */
+export async function measureProgramming(scenarios: readonly Scenario[], { lab, tunnel, rounds, signal }: Programming): Promise<Sample[]> {
+  const samples: Sample[] = [];
+  const programmers: Programmer[] = [];
+  const node = programmingNode(lab);
+  try {
+    await createNetns(node);
+    for (const kind of programmersOf(scenarios)) {
+      const { scenario, suffix } = kind;
+      const voided = (why: string): void => {
+        for (const verb of ['program', 'remove'])
+          samples.push({ round: 1, scenario, tunnel, metric: `${verb}${suffix}`, unit: 'ms', value: 0, valid: false, why });
+      };
+      await kind.open(lab).then(
+        (programmer) => programmers.push(programmer),
+        (error: unknown) => voided(describe(error)),
+      );
+    }
+    for (let round = 1; round <= rounds; round += 1) {
+      for (const programmer of rotated(programmers, round - 1)) {
+        samples.push(...(await measureOne(programmer, lab, { round, tunnel })));
+        signal.throwIfAborted();
+      }
+    }
+    return samples;
+  } finally {
+    for (const programmer of programmers) await programmer.close();
+    await removeNetns(node);
+  }
+}
+
+/** In netns of its own: what one leaves in the kernel must not slow another. */
+async function measureOne(programmer: Programmer, lab: LabPaths, at: { round: number; tunnel: TunnelKind }): Promise<Sample[]> {
+  const { scenario, suffix } = programmer;
+  const sample = { ...at, scenario, unit: 'ms' };
+  const paths = Array.from({ length: NETNS }, (_, i) => lab.netns(`programming-${scenario}${suffix}-${i}`));
+  try {
+    const netns = await Promise.all(paths.map(makeNetns));
+    const values = {
+      program: await timed(netns, (path) => programmer.program(path)),
+      remove: await timed(netns, (path) => programmer.remove(path)),
+    };
+    return Object.entries(values).map(([verb, value]) => ({ ...sample, metric: `${verb}${suffix}`, value, valid: true }));
+  } catch (error) {
+    const why = describe(error);
+    return ['program', 'remove'].map((verb) => ({ ...sample, metric: `${verb}${suffix}`, value: 0, valid: false, why }));
+  } finally {
+    await Promise.all(paths.map(removeNetns));
+  }
+}
+
+/** Milliseconds, the median. */
+async function timed(netns: readonly string[], act: (path: string) => Promise<void>): Promise<number> {
+  const times: number[] = [];
+  for (const path of netns) {
+    const begin = performance.now();
+    await act(path);
+    times.push(performance.now() - begin);
+  }
+  return median(times);
+}
+
+/** As a pod's, as far as a driver looks: one device with an address of each family, and default routes. */
+async function makeNetns(path: string, index: number): Promise<string> {
+  await createNetns(path);
+  await ipBatch(path, [
+    'link add eth0 type veth peer name far0',
+    'link set far0 up',
+    'link set eth0 up',
+    `address add 10.245.0.${index + 1}/16 dev eth0`,
+    `address add fd00:245::${index + 1}/64 dev eth0 nodad`,
+    'route add default dev eth0',
+    'route add ::/0 dev eth0',
+  ]);
+  return path;
+}
