@@ -23,6 +23,11 @@ export class MeshPod {
   since = new Date();
   /** why the last list failed; undefined again once one succeeded */
   error: CulvertError | undefined;
+  /**
+   * Announced in an earlier life, or by whoever was here before, and without a trace in our maps: a tunnel that is not connected yet
+   * may serve it, and what it carries must not be cut. Until that one is back its way in waits, and is not undone.
+   */
+  inherited = false;
   readonly #steps: PodRunner;
   readonly #slots: Slots;
   readonly #backoff: Backoff;
@@ -62,6 +67,7 @@ export class MeshPod {
   }
 
   send(event: PodEvent): void {
+    if (event === 'tunnelGone' && this.inherited) return; // its way in learns of it by itself, and waits
     const next = this.#closed ? undefined : transition(this.#state, event);
     if (next !== undefined) this.enter(next);
   }
@@ -74,6 +80,7 @@ export class MeshPod {
     const generation = ++this.#generation;
     this.#abort?.abort();
     if (next.state === 'enrolled' || next.state === 'out') this.#attempts = 0;
+    if (next.state === 'announcing' || next.state === 'out') this.inherited = false;
     if (next.state === 'pending') this.#retryLater();
     const { outcome } = next;
     if (outcome !== undefined) this.#running = this.#running.then(() => this.#runList(next.actions, outcome, generation));
@@ -121,9 +128,9 @@ export class MeshPod {
     this.error = error;
     this.#attempts++;
     const before = this.#generation;
-    this.send('failed');
+    if (!(this.inherited && error.code === 'ZDS_NO_TUNNEL')) this.send('failed');
     if (this.#generation !== before || this.#closed) return;
-    // No way back from here (leaving, announcing, undoing): it is repeated until it succeeds, whatever the error says.
+    // No way back from here (leaving, announcing, undoing, inherited): it is repeated until it succeeds, whatever the error says.
     this.#retry = setTimeout(() => {
       this.send('retry');
     }, this.#delay());

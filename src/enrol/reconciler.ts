@@ -123,7 +123,7 @@ export class Reconciler {
   }
 
   tunnelReady(): void {
-    for (const { pod } of this.registry.all()) if (pod.state === 'pending') pod.retryNow();
+    for (const { pod } of this.registry.all()) if (pod.state === 'pending' || (pod.inherited && pod.state === 'joining')) pod.retryNow();
   }
 
   tunnelsGone(): void {
@@ -205,7 +205,6 @@ export class Reconciler {
       provide: (workload) => {
         this.#o.zds.provide(workload);
       },
-      isWanted: (record) => this.#decide(record).enrolled,
     });
     void this.removeLeftovers();
   }

@@ -27,7 +27,6 @@ export interface Adoption {
   adopt: (record: PodRecord, kernel?: EnrolledNetns, netns?: Netns) => { entry: Entry; wanted: boolean };
   /** puts it into what the tunnels are told to serve or keep */
   provide: (workload: ZdsWorkload) => void;
-  isWanted: (record: PodRecord) => boolean;
 }
 
 /** @param records the pods of this node by uid @returns what is nobody's any more */
@@ -50,15 +49,15 @@ export function adoptFromKernel(kernel: EnrolledNetns[], records: Map<string, Po
   }
   for (const record of records.values()) {
     if (adopted.has(record.uid) || !isAnnotated(record)) continue;
-    if (!adoption.isWanted(record)) adoption.adopt(record).entry.pod.enter(afterRestart('none', false, true));
+    const { entry, wanted } = adoption.adopt(record);
+    if (!wanted) {
+      entry.pod.enter(afterRestart('none', false, true));
+      continue;
+    }
     // Announced, but without a trace in the kernel: it is enrolled anew. Until then the tunnel keeps what it has of it; an Add
     // before the datapath is prepared would register no listener.
-    else
-      adoption.provide({
-        uid: record.uid,
-        info: { name: record.name, namespace: record.namespace, serviceAccount: record.serviceAccount },
-        netnsFd: undefined,
-      });
+    entry.pod.inherited = true;
+    adoption.provide(workloadOf(entry.pod.subject));
   }
   return leftovers;
 }

@@ -90,7 +90,7 @@ const LEAVING = { unwanted: LEAVE, deleted: OUT, netnsGone: OUT } as const;
 const TABLE: Record<PodState, Partial<Record<PodEvent, Transition>>> = {
   out: { wanted: IN, overwritten: UNANNOTATE },
   preparing: { prepared: JOIN, failed: UNDO, ...OUT_AT_ONCE },
-  joining: { acked: ANNOUNCE, failed: UNDO, tunnelGone: UNDO, ...OUT_AT_ONCE },
+  joining: { acked: ANNOUNCE, failed: UNDO, tunnelGone: UNDO, retry: JOIN, ...OUT_AT_ONCE },
   // captured from `activate` on: a failure here is the annotation's, and the pod works meanwhile (peers send plaintext)
   announcing: { announced: ENROLLED, retry: ANNOUNCE, ...LEAVING },
   // a tunnel that goes away leaves it enrolled: refused and counted, never plain

@@ -297,6 +297,25 @@ describe('reconciler after a restart', () => {
     expect(world.driver.calls).toEqual(IN);
   });
 
+  it('keeps what is announced in the set until the tunnel that may serve it is back, and undoes nothing meanwhile', async () => {
+    world = new World();
+    world.tunnel = 'none';
+    world.annotations.set('u-a', 'enabled');
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a', { annotations: { [REDIRECTION_ANNOTATION]: 'enabled' } })));
+    await vi.waitFor(() => {
+      expect(world.zds.filter((call) => call === 'add u-a').length).toBeGreaterThan(2); // tried again and again
+    });
+    expect(world.zds.filter((call) => call.startsWith('del'))).toEqual([]);
+    expect([...world.set.keys()]).toEqual(['u-a']);
+    expect(world.annotations.get('u-a')).toBe('enabled');
+    expect(world.why('u-a')).toContain('pending: ');
+    expect(world.why('u-a')).toContain('no tunnel');
+    world.tunnel = 'acks';
+    world.reconciler.tunnelReady();
+    await world.settled('u-a', 'enrolled');
+    expect(world.driver.calls.filter((call) => /^(remove|drain|zds del)/.test(call))).toEqual([]);
+  });
+
   it('takes off an annotation that outlived everything', async () => {
     world = new World();
     world.annotations.set('u-a', 'enabled');
