@@ -6,7 +6,7 @@
  */
 import { closeSync } from 'node:fs';
 import type { Peer, Seqpacket, SeqpacketHandlers } from '../../addon/index.d.ts';
-import { CulvertError, describe } from '../base/errors.ts';
+import { CulvertError, describe, isSystem } from '../base/errors.ts';
 import { decodeHello, decodeResponse, encodeRequest, type ZdsAck, type ZdsRequest } from './messages.ts';
 
 /** What to send is asked for at the moment of sending: by then it may be out of date (undefined: nothing any more). */
@@ -72,10 +72,7 @@ export class ZdsConnection {
   close(reason: string): void {
     if (this.#closed !== undefined) return;
     this.#closed = reason;
-    const expected = this.#expected;
-    this.#expected = undefined;
-    clearTimeout(expected?.timer);
-    expected?.reject(this.#gone());
+    this.#giveUp(this.#gone());
     this.#socket.close();
     this.#events.onClosed(this, reason);
   }
@@ -89,9 +86,20 @@ export class ZdsConnection {
     try {
       this.#socket.send(packet, message.netnsFd);
     } catch (error) {
-      this.close(`send ${message.request.kind}: ${describe(error)}`); // rejects `answer` too
+      // Nothing was sent: a descriptor that is no open file is that pod's fault, and would be at each snapshot.
+      if (isSystem(error, 'EBADF'))
+        this.#giveUp(new CulvertError('SYSTEM', `send ZDS ${message.request.kind}`, error, { retryable: false }));
+      else this.close(`send ${message.request.kind}: ${describe(error)}`); // rejects `answer` too
     }
     return this.#decoded(decodeResponse, await answer);
+  }
+
+  /** What is waited for will not come. */
+  #giveUp(error: Error): void {
+    const expected = this.#expected;
+    this.#expected = undefined;
+    clearTimeout(expected?.timer);
+    expected?.reject(error);
   }
 
   #expect(what: string): Promise<Uint8Array> {

@@ -1,7 +1,8 @@
 /**
  * The agent's end of ZDS: which pods the tunnels should serve, and telling them. The socket is bound before anything slow, and
  * served from `open()` on: a tunnel ends every pod that its snapshot does not mention, so an early, incomplete one would cut live
- * traffic. Adds go to the newest tunnel, deletes to all; when the newest drops, the one before it is the newest again.
+ * traffic. Adds go to the newest tunnel, deletes to all; when the newest drops, the one before it is the newest again, and is given
+ * what only the other had.
  */
 import type { Peer, Seqpacket, SeqpacketHandlers } from '../../addon/index.d.ts';
 import { CulvertError, describe } from '../base/errors.ts';
@@ -40,6 +41,8 @@ interface Tunnel {
   ready: Promise<void>;
   /** uids that its snapshot only kept */
   kept: Set<string>;
+  /** uids whose netns it was given on this connection: what it refused of them, it tries again by itself */
+  given: Set<string>;
 }
 
 export class ZdsServer {
@@ -68,21 +71,11 @@ export class ZdsServer {
     this.#open();
   }
 
-  /** Puts a pod into the set without waiting. Tunnels that were told to keep it get it in full once its netns is known. */
+  /** Puts a pod into the set without waiting. The newest tunnel, if it was told to keep it, gets it in full once its netns is known. */
   provide(workload: ZdsWorkload): void {
     this.#workloads.set(workload.uid, workload);
-    if (workload.netnsFd === undefined) return;
-    for (const tunnel of this.#tunnels) {
-      if (!tunnel.kept.delete(workload.uid)) continue;
-      tunnel.connection.request(this.#addOf(workload.uid)).then(
-        (ack) => {
-          this.#logNack(tunnel, workload, ack);
-        },
-        (error: unknown) => {
-          this.#options.log.warn({ uid: workload.uid, error: describe(error) }, 'ZDS add after keep failed');
-        },
-      );
-    }
+    const tunnel = this.#newest();
+    if (workload.netnsFd !== undefined && tunnel?.kept.delete(workload.uid) === true) this.#give(tunnel, workload);
   }
 
   /**
@@ -94,7 +87,7 @@ export class ZdsServer {
     for (;;) {
       const tunnel = this.#newest();
       if (tunnel === undefined) throw new CulvertError('ZDS_NO_TUNNEL', `add pod ${name(workload)} to the tunnel: none is connected`);
-      const ack = await this.#answer(tunnel, this.#addOf(workload.uid));
+      const ack = await this.#answer(tunnel, this.#addOf(tunnel, workload.uid));
       if (ack === 'dropped') continue; // the one before it is the newest now
       if (tunnel !== this.#newest()) continue; // a newer one has greeted meanwhile; to repeat an add is harmless
       if (ack !== undefined && ack.error !== '')
@@ -108,6 +101,10 @@ export class ZdsServer {
   async del(uid: string): Promise<void> {
     this.#workloads.delete(uid);
     const told = this.#tunnels.filter((tunnel) => tunnel.greeted);
+    for (const { given, kept } of told) {
+      given.delete(uid);
+      kept.delete(uid);
+    }
     const acks = await Promise.allSettled(told.map((tunnel) => this.#answer(tunnel, () => ({ request: { kind: 'del', uid } }))));
     const nacks: string[] = [];
     for (const ack of acks) {
@@ -136,7 +133,7 @@ export class ZdsServer {
         this.#drop(closed, reason);
       },
     });
-    const tunnel: Tunnel = { connection, greeted: false, ready: Promise.resolve(), kept: new Set() };
+    const tunnel: Tunnel = { connection, greeted: false, ready: Promise.resolve(), kept: new Set(), given: new Set() };
     this.#tunnels.push(tunnel);
     tunnel.ready = this.#serve(tunnel);
     tunnel.ready.catch((error: unknown) => {
@@ -152,18 +149,19 @@ export class ZdsServer {
     tunnel.greeted = true;
     log.info({ version }, 'tunnel connected');
     await this.#opened;
-    await this.#admit();
+    await this.#admit(connection);
     this.#options.onTunnel?.(connection.peer);
     // a Map's iteration reaches what is added during it, and what is deleted no longer
     for (const workload of this.#workloads.values()) {
       const { uid } = workload;
-      const ack = await connection.request(() => {
-        if (this.#workloads.get(uid)?.netnsFd !== undefined) return this.#addOf(uid)();
+      const told = connection.request(() => {
+        if (this.#workloads.get(uid)?.netnsFd !== undefined) return this.#addOf(tunnel, uid)();
         if (!this.#workloads.has(uid)) return undefined;
         tunnel.kept.add(uid);
         return { request: { kind: 'keep', uid } };
       });
-      this.#logNack(tunnel, workload, ack); // the tunnel retries by itself: the snapshot goes on
+      await this.#heard(tunnel, workload, told); // what it refuses it tries again by itself: the snapshot goes on
+      if (connection.closed) await told;
     }
     const sent = await connection.request(() => ({ request: { kind: 'snapshotSent' } }));
     if (sent !== undefined && sent.error !== '') log.warn({ error: sent.error }, 'tunnel refused the snapshot');
@@ -190,11 +188,39 @@ export class ZdsServer {
     }
   }
 
-  #addOf(uid: string): LateRequest {
+  /** A tunnel that is the newest again must serve what only the other was told of. */
+  #catchUp(): void {
+    const tunnel = this.#newest();
+    if (tunnel === undefined) return;
+    for (const workload of this.#workloads.values()) {
+      if (workload.netnsFd !== undefined && !tunnel.given.has(workload.uid)) this.#give(tunnel, workload);
+    }
+  }
+
+  /** An Add that nobody waits for. After the snapshot, where it may have had it. */
+  #give(tunnel: Tunnel, workload: ZdsWorkload): void {
+    const add = this.#addOf(tunnel, workload.uid);
+    const told = tunnel.ready.then(() => tunnel.connection.request(() => (tunnel.given.has(workload.uid) ? undefined : add())));
+    void this.#heard(tunnel, workload, told);
+  }
+
+  /** Logs what did not work of one pod; whether the connection goes on is the connection's to say. Never throws. */
+  async #heard(tunnel: Tunnel, workload: ZdsWorkload, told: Promise<ZdsAck | undefined>): Promise<void> {
+    const fields = { connection: tunnel.connection.id, pod: name(workload) };
+    try {
+      const ack = await told;
+      if (ack !== undefined && ack.error !== '') this.#options.log.warn({ ...fields, error: ack.error }, 'tunnel refused a pod');
+    } catch (error) {
+      this.#options.log.warn({ ...fields, error: describe(error) }, 'tunnel not told of a pod');
+    }
+  }
+
+  #addOf(tunnel: Tunnel, uid: string): LateRequest {
     return () => {
       // as it is when its turn comes: the fd of a pod that was deleted meanwhile may be another file's by now
       const now = this.#workloads.get(uid);
       if (now?.netnsFd === undefined) return undefined;
+      tunnel.given.add(uid);
       return { request: { kind: 'add', uid, workload: now.info }, netnsFd: now.netnsFd };
     };
   }
@@ -203,8 +229,10 @@ export class ZdsServer {
     return this.#tunnels.findLast((tunnel) => tunnel.greeted && !tunnel.connection.closed);
   }
 
-  async #admit(): Promise<void> {
+  async #admit(connection: ZdsConnection): Promise<void> {
     for (;;) {
+      // one that left while it waited takes nobody's place
+      if (connection.closed) throw new CulvertError('ZDS_PROTOCOL', `serve ZDS connection ${connection.id}: it is closed`);
       const now = performance.now();
       const oldest = this.#admitted[0];
       if (this.#admitted.length < ADMITTED_PER_SECOND || oldest === undefined || now - oldest >= 1000) {
@@ -218,14 +246,13 @@ export class ZdsServer {
 
   #drop(connection: ZdsConnection, reason: string): void {
     const at = this.#tunnels.findIndex((tunnel) => tunnel.connection === connection);
+    const before = this.#tunnels.findLast((tunnel) => tunnel.greeted);
     const [tunnel] = at < 0 ? [] : this.#tunnels.splice(at, 1);
     this.#options.log.info({ connection: connection.id, reason }, 'tunnel connection closed');
-    if (tunnel?.greeted === true) this.#options.onGone?.(connection.peer, this.connections().length);
-  }
-
-  #logNack(tunnel: Tunnel, workload: ZdsWorkload, ack: ZdsAck | undefined): void {
-    if (ack === undefined || ack.error === '') return;
-    this.#options.log.warn({ connection: tunnel.connection.id, pod: name(workload), error: ack.error }, 'tunnel refused a pod');
+    if (tunnel?.greeted !== true) return;
+    // not in this turn: an add that waited for the other comes first
+    if (tunnel === before) setImmediate(() => this.#catchUp());
+    this.#options.onGone?.(connection.peer, this.connections().length);
   }
 }
 

@@ -45,6 +45,7 @@ export class FakeTunnel {
   }
 
   close(): void {
+    this.closed = true;
     this.#socket.close();
   }
 }

@@ -1,68 +1,7 @@
-import { closeSync, fstatSync, mkdtempSync, openSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { pino } from 'pino';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { native } from '../../../src/sys/native.ts';
-import { encodeAck, encodeHello, MAX_PACKET } from '../../../src/zds/messages.ts';
-import { ZdsServer, type ZdsWorkload } from '../../../src/zds/server.ts';
-import { FakeTunnel } from '../../support/fake-tunnel.ts';
-
-let directory: string;
-let path: string;
-let server: ZdsServer;
-let netnsFd: number;
-const tunnels: FakeTunnel[] = [];
-const reasons: string[] = [];
-const trusted: number[] = [];
-
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'cvt-zds-'));
-  path = join(directory, 'z.sock');
-  netnsFd = openSync('/proc/self/ns/net', 'r');
-  reasons.length = 0;
-  trusted.length = 0;
-  const log = pino(
-    { level: 'info' },
-    {
-      write: (line: string) => {
-        const { reason } = JSON.parse(line) as { reason?: string };
-        if (reason !== undefined) reasons.push(reason);
-      },
-    },
-  );
-  server = new ZdsServer({
-    listen: (onConnection) => native.seqpacketListen(path, 0o600, MAX_PACKET, onConnection),
-    log,
-    deadlineMs: 150,
-    onTunnel: (peer) => trusted.push(peer.pid),
-  });
-});
-afterEach(() => {
-  for (const tunnel of tunnels.splice(0)) tunnel.close();
-  server.close();
-  closeSync(netnsFd);
-  rmSync(directory, { recursive: true });
-});
-
-const tunnel = (options?: ConstructorParameters<typeof FakeTunnel>[1]): FakeTunnel => {
-  const made = new FakeTunnel(path, options);
-  tunnels.push(made);
-  return made;
-};
-const workload = (uid: string, fd: number | undefined = netnsFd): ZdsWorkload => ({
-  uid,
-  info: { name: uid, namespace: 'shop', serviceAccount: 'sa' },
-  netnsFd: fd,
-});
-const kept = (uid: string): ZdsWorkload => ({ ...workload(uid), netnsFd: undefined });
-const got = (t: FakeTunnel, ...packets: string[]): Promise<void> =>
-  vi.waitFor(
-    () => {
-      expect(t.received).toEqual(packets);
-    },
-    { interval: 2, timeout: 2000 },
-  );
+import { fstatSync } from 'node:fs';
+import { describe, expect, it, vi } from 'vitest';
+import { encodeAck } from '../../../src/zds/messages.ts';
+import { got, kept, netnsFd, reasons, server, trusted, tunnel, tunnels, workload } from './world.ts';
 
 describe('ZDS server', () => {
   it('takes connections at once, and sends the snapshot when it is complete: adds with their netns, keeps without', async () => {
@@ -133,8 +72,24 @@ describe('ZDS server', () => {
     await vi.waitFor(() => {
       expect(server.connections()).toHaveLength(1);
     });
+    // what only the other had would have no tunnel now
+    await got(old, 'snapshotSent', 'add u1', 'del u1', 'add u2');
     await server.add(workload('u3'));
-    await got(old, 'snapshotSent', 'add u1', 'del u1', 'add u3');
+    await got(old, 'snapshotSent', 'add u1', 'del u1', 'add u2', 'add u3');
+  });
+
+  it('gives a netns that is found late to the newest tunnel only, and to the one before when that drops', async () => {
+    server.provide(kept('u1'));
+    server.open();
+    const old = tunnel();
+    await got(old, 'keep u1', 'snapshotSent');
+    const young = tunnel();
+    await got(young, 'keep u1', 'snapshotSent');
+    server.provide(workload('u1'));
+    await got(young, 'keep u1', 'snapshotSent', 'add u1');
+    expect(old.received).toEqual(['keep u1', 'snapshotSent']);
+    young.close();
+    await got(old, 'keep u1', 'snapshotSent', 'add u1');
   });
 
   it('hands an add over to the one before when the newest drops while it should answer', async () => {
@@ -196,73 +151,6 @@ describe('ZDS server', () => {
     });
     await got(t, 'snapshotSent');
     await server.del('u1');
-  });
-
-  it.each<[string, (t: FakeTunnel) => void, string]>([
-    [
-      'an ack that nobody asked for',
-      (t) => {
-        t.send(encodeAck());
-      },
-      '2 bytes that nobody asked for',
-    ],
-    [
-      'a second hello',
-      (t) => {
-        t.send(encodeHello());
-      },
-      'nobody asked for',
-    ],
-    [
-      'an oversized packet',
-      (t) => {
-        t.send(Buffer.alloc(2000, 1));
-      },
-      'longer than 1024',
-    ],
-    [
-      'a file descriptor',
-      (t) => {
-        t.send(encodeAck(), netnsFd);
-      },
-      'with a file descriptor',
-    ],
-  ])('closes for %s', async (_, disturb, reason) => {
-    server.open();
-    const t = tunnel();
-    await got(t, 'snapshotSent');
-    disturb(t);
-    await vi.waitFor(() => {
-      expect(t.closed).toBe(true);
-    });
-    expect(reasons.join()).toContain(reason);
-    const next = tunnel();
-    await got(next, 'snapshotSent');
-  });
-
-  it.each<[string, Uint8Array | undefined, string]>([
-    ['no hello', undefined, 'wait for ZDS hello'],
-    ['garbage instead of hello', Buffer.from('ff00ff00', 'hex'), 'protocol'],
-    ['a hello without a version', Buffer.from('0800', 'hex'), 'no version'],
-  ])('closes for %s, and it never was a tunnel', async (_, hello, reason) => {
-    server.open();
-    const t = tunnel({ hello });
-    await vi.waitFor(() => {
-      expect(t.closed).toBe(true);
-    });
-    expect(reasons.join()).toContain(reason);
-    expect(trusted).toEqual([]);
-    await expect(server.add(workload('u1'))).rejects.toMatchObject({ code: 'ZDS_NO_TUNNEL' });
-  });
-
-  it('closes for garbage instead of an ack', async () => {
-    server.open();
-    const t = tunnel({ answer: (request) => (request.kind === 'snapshotSent' ? encodeAck() : Buffer.from('ffffff', 'hex')) });
-    await got(t, 'snapshotSent');
-    await expect(server.add(workload('u1'))).rejects.toMatchObject({ code: 'ZDS_NO_TUNNEL' });
-    await vi.waitFor(() => {
-      expect(t.closed).toBe(true);
-    });
   });
 
   it('goes on with the snapshot when one pod is refused', async () => {
