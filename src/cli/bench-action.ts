@@ -3,8 +3,9 @@ import { accessSync, constants, mkdirSync } from 'node:fs';
 import { CulvertError, describe } from '../base/errors.ts';
 import { parseOptions, type BenchFlags } from '../bench/options.ts';
 import { Progress } from '../bench/progress.ts';
-import { writeReport } from '../bench/report/stored.ts';
+import { redraw, writeReport } from '../bench/report/stored.ts';
 import { renderTable } from '../bench/report/table.ts';
+import type { Report } from '../bench/report.ts';
 import { runBench } from '../bench/run.ts';
 import type { Cli } from './main.ts';
 import type { Format } from './output.ts';
@@ -14,7 +15,10 @@ const INTERRUPTED = 130;
 
 class Interrupted extends Error {}
 
-export async function bench(cli: Cli, flags: BenchFlags & { output?: Format }): Promise<void> {
+type Flags = BenchFlags & { output?: Format; from?: string };
+
+export async function bench(cli: Cli, flags: Flags): Promise<void> {
+  if (flags.from !== undefined) return again(cli, flags.from, flags);
   const options = parseOptions(flags);
   const progress = new Progress(cli.io.err, process.stderr.isTTY);
   const interruption = new AbortController();
@@ -28,8 +32,7 @@ export async function bench(cli: Cli, flags: BenchFlags & { output?: Format }): 
     const command = ['culvert', ...process.argv.slice(process.argv.indexOf('bench'))].join(' ');
     const report = await runBench({ options, command, progress, signal: interruption.signal });
     const { json, html } = await writeReport(options.out, report);
-    if ((flags.output ?? (cli.io.tty ? 'table' : 'json')) === 'json') cli.io.out(`${JSON.stringify(report, undefined, 2)}\n`);
-    else cli.io.out(await renderTable(report));
+    await print(cli, flags, report);
     progress.line(`written: ${json}, ${html}`);
     for (const reason of report.invalidReasons) cli.io.err(`culvert: not valid: ${reason}\n`);
     if (!report.valid) cli.exit.code = 1;
@@ -40,6 +43,20 @@ export async function bench(cli: Cli, flags: BenchFlags & { output?: Format }): 
   } finally {
     progress.clear();
   }
+}
+
+/** A stored report: its exit code is that of its run. */
+async function again(cli: Cli, from: string, flags: Flags): Promise<void> {
+  writable(flags.out);
+  const { report, html } = await redraw(from, flags.out);
+  await print(cli, flags, report);
+  cli.io.err(`written: ${html}\n`);
+  if (!report.valid) cli.exit.code = 1;
+}
+
+async function print(cli: Cli, flags: Flags, report: Report): Promise<void> {
+  if ((flags.output ?? (cli.io.tty ? 'table' : 'json')) === 'json') cli.io.out(`${JSON.stringify(report, undefined, 2)}\n`);
+  else cli.io.out(await renderTable(report));
 }
 
 /** @throws CulvertError USAGE */

@@ -9,7 +9,7 @@ It builds a lab of its own beside whatever runs here, and takes it down again. A
 on two processors; --quick answers in some 20 seconds. Each round of one tunnel takes about 10 seconds per scenario. Nothing else
 should run meanwhile: the report says how much did. Exit code 1 when the counters do not prove that the intended path was taken.`;
 
-type Flags = BenchFlags & { output?: Format };
+type Flags = BenchFlags & { output?: Format; from?: string };
 
 export function addBench(root: Command, cli: Cli): void {
   root
@@ -26,6 +26,7 @@ export function addBench(root: Command, cli: Cli): void {
     .option('--nodes <n>', '1: client and server on one node, the default; 2: on two')
     .option('--quick', 'a first look, not to be quoted: few and short rounds, no mesh, iptables and ebpf with the stand-in')
     .option('--out <dir>', 'where report.json and report.html go', './culvert-bench')
+    .option('--from <file>', 'a report.json of before: measure nothing, draw its table and its page again into --out')
     .addOption(formatOption())
     .addHelpText('after', TIME)
     .action(async (flags: Flags) => {

@@ -20,8 +20,16 @@ export async function writeReport(directory: string, report: Report): Promise<St
   return paths;
 }
 
+/** The page of a report that was stored before, drawn again into `directory`. @returns the report, and the page's path */
+export async function redraw(path: string, directory: string): Promise<{ report: Report; html: string }> {
+  const report = await readReport(path);
+  const html = join(directory, 'report.html');
+  await writeAtomically(html, await renderHtml(report));
+  return { report, html };
+}
+
 /** @throws CulvertError CONFIG_INVALID naming the file and every field that is not as it must be */
-export async function readReport(path: string): Promise<Report> {
+async function readReport(path: string): Promise<Report> {
   let document: unknown;
   try {
     document = JSON.parse(await readFile(path, 'utf8'));

@@ -4,6 +4,7 @@
  */
 import type { TopLevelSpec } from 'vega-lite';
 import { escapeHtml } from '../page/markup.ts';
+import { loadVega } from './load-vega.ts';
 
 /** In CSS pixels, before the page scales it: three stand beside each other on a wide screen, one on a telephone. */
 const WIDTH = 380;
@@ -56,7 +57,7 @@ export interface Plot {
 export const innerWidth = ({ left, right }: Pick<Plot, 'left' | 'right'>): number => WIDTH - left - right;
 
 export async function draw({ title, subtitle, description, left, right, height, bottom = BOTTOM, spec }: Plot): Promise<string> {
-  const [vega, { compile }] = await Promise.all([import('vega'), import('vega-lite')]);
+  const { View, Warn, compile, parse } = await loadVega();
   const whole = {
     ...spec,
     config: CONFIG,
@@ -66,7 +67,7 @@ export async function draw({ title, subtitle, description, left, right, height, 
     padding: { left, right, top: TOP, bottom },
     autosize: 'none',
   } as TopLevelSpec;
-  const view = new vega.View(vega.parse(compile(whole).spec), { renderer: 'none', logLevel: vega.Warn });
+  const view = new View(parse(compile(whole).spec), { renderer: 'none', logLevel: Warn });
   try {
     const svg = await view.toSVG();
     // viewBox alone: the page says how wide it is.
