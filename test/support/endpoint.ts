@@ -42,6 +42,8 @@ export interface Commands {
   open: { args: ConnectOptions & { name: string }; result: Connected };
   /** a line there and back on a kept connection */
   echo: { args: { name: string; text: string }; result: { ok: boolean; code?: string } };
+  /** ends a kept connection */
+  shut: { args: { name: string }; result: Record<string, never> };
   /** connects in a loop until `stop` */
   load: { args: ConnectOptions & { name: string }; result: Record<string, never> };
   stop: { args: { name: string }; result: { ok: number; failed: Record<string, number> } };
@@ -189,6 +191,11 @@ const handlers: { [K in keyof Commands]: (args: Commands[K]['args']) => Promise<
   echo: async ({ name, text }) => {
     const socket = kept.get(name);
     return socket === undefined ? { ok: false, code: 'ENOENT' } : line(socket, text);
+  },
+  shut: async ({ name }) => {
+    kept.get(name)?.destroy();
+    kept.delete(name);
+    return {};
   },
   load: async (o) => {
     const state = { stop: false, ok: 0, failed: {} as Record<string, number>, done: Promise.resolve() };

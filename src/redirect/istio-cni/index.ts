@@ -12,6 +12,7 @@ import type { Logger } from '../../base/log.ts';
 import { Netns } from '../../sys/netns.ts';
 import type { PodTarget } from '../driver.ts';
 import { clearCapture, clearRest, dropEmptyTables } from './clear.ts';
+import { shelter, unshelter } from './shelter.ts';
 import { captures, isClean, kindsOf, readTraces, type Traces } from './traces.ts';
 import { translatedConnections } from './translated.ts';
 
@@ -72,6 +73,7 @@ export class IstioRules {
       };
       this.#pods.set(netnsCookie, pod);
     }
+    if (this.#o.keep) shelter(pod.netns);
     pod.found = !isClean(readTraces(pod.netns));
     return pod.found;
   }
@@ -93,8 +95,9 @@ export class IstioRules {
 
   /** Of a pod that left, or whose netns is gone. */
   forget(cookie: bigint): void {
-    this.#pods.get(cookie)?.netns.close();
-    this.#pods.delete(cookie);
+    const pod = this.#pods.get(cookie);
+    if (pod !== undefined) unshelter(pod.netns);
+    this.#drop(cookie);
   }
 
   /** For a slow tick: rules that came, or came back. Never throws. */
@@ -140,7 +143,12 @@ export class IstioRules {
   async close(): Promise<void> {
     this.#stop.abort();
     await Promise.all([...this.#rest]);
-    for (const cookie of [...this.#pods.keys()]) this.forget(cookie);
+    for (const cookie of [...this.#pods.keys()]) this.#drop(cookie);
+  }
+
+  #drop(cookie: bigint): void {
+    this.#pods.get(cookie)?.netns.close();
+    this.#pods.delete(cookie);
   }
 
   async #clear(cookie: bigint, pod: Pod): Promise<void> {
