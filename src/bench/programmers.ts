@@ -42,8 +42,8 @@ export function programmersOf(scenarios: readonly Scenario[]): ProgrammerKind[] 
 const istioCni: Programmer = {
   scenario: 'iptables',
   suffix: '-istio-cni',
-  program: (netns) => applyAsIstioCni(netns, { ipv6: true, dns: true }),
-  remove: (netns) => removeAsIstioCni(netns),
+  program: async (netns) => void (await applyAsIstioCni(netns, { ipv6: true, dns: true })),
+  remove: async (netns) => void (await removeAsIstioCni(netns, { ipv6: true })),
   close: () => Promise.resolve(),
 };
 
