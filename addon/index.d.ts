@@ -177,6 +177,18 @@ export function sysctlProc(path: string): void;
  * close(): a deleted pod's watch must be closed, or its devices and addresses stay.
  */
 export function netnsWatch(netnsFd: number, onChange: (what: ('address' | 'rule' | 'route' | 'overflow')[]) => void): { close(): void };
+/** A connection as conntrack confirmed it. protocol: IPPROTO_*; `answers`: where its answers come from, `destination` unless translated */
+export interface NewConnection {
+  protocol: number;
+  source: { address: string; port: number };
+  destination: { address: string; port: number };
+  answers: { address: string; port: number };
+}
+/**
+ * Subscription to new connections of a netns (ctnetlink); silent where nothing there uses conntrack. `lost` counts overflows of the
+ * socket's buffer since the last call. Keeps the netns alive until close().
+ */
+export function netnsConntrack(netnsFd: number, onNew: (connections: NewConnection[], lost: number) => void): { close(): void };
 
 // ---- sockets made inside a netns, adopted by fd
 export interface SocketOptions {

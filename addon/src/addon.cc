@@ -9,6 +9,7 @@
 #include "bpf_program.h"
 #include "bpf_ring.h"
 #include "bpf_stats.h"
+#include "conntrack_watch.h"
 #include "error.h"
 #include "filesystem.h"
 #include "load_echo.h"
@@ -50,6 +51,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("netnsRun", netnsRun);
   add("sysctlProc", sysctlProc);
   add("netnsWatch", netnsWatch);
+  add("netnsConntrack", netnsConntrack);
   add("netnsSocket", netnsSocket);
   add("netnsConnect", netnsConnect);
 

@@ -15,6 +15,7 @@ import { isInterface, type Shape, type Stage } from './rules.ts';
 import { inspect, nameOf, put, takeBack } from './settings.ts';
 import { capturedConnections, endCaptured, tunnelListeners } from './sockets.ts';
 import { countersFrom, talliesFrom } from './tallies.ts';
+import { Translations, type Watched } from './translations.ts';
 
 export interface NetfilterParts {
   backend: Backend;
@@ -41,6 +42,7 @@ export class NetfilterDriver implements RedirectDriver {
   readonly #enrolled: Map<bigint, Enrolled>;
   readonly #probes: ProbeExemption;
   readonly #log: Logger;
+  readonly #translations: Translations;
   /** as last read: reading them takes a process per netns */
   readonly #counted = new Map<bigint, Tally[]>();
   #counting: Promise<void> | undefined;
@@ -57,6 +59,7 @@ export class NetfilterDriver implements RedirectDriver {
     this.#enrolled = enrolled;
     this.#log = log;
     this.#probes = new ProbeExemption(backend, node.fd, log);
+    this.#translations = new Translations(() => [...enrolled].map(([cookie, entry]) => watchedOf(cookie, entry)), log);
     for (const { record } of enrolled.values()) this.#probes.know(record.uid, record.addresses);
   }
 
@@ -197,18 +200,19 @@ export class NetfilterDriver implements RedirectDriver {
     return [];
   }
 
-  /** Rules tell nobody what they do. */
-  onEvent(_listener: (event: DatapathEvent) => void): { close(): void } {
-    return { close: () => undefined };
+  /** New connections as conntrack of each netns tells them. */
+  onEvent(listener: (event: DatapathEvent) => void): { close(): void } {
+    return this.#translations.on(listener);
   }
 
   eventsLost(): number {
-    return 0;
+    return this.#translations.lost;
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#translations.close();
     for (const { netns } of this.#enrolled.values()) netns.close();
     this.#enrolled.clear();
     this.#node.close();
@@ -228,6 +232,7 @@ export class NetfilterDriver implements RedirectDriver {
         await this.#probes.put(pod.uid, record.addresses);
         put(netns.fd, view.missing);
         await this.#bring(entry, shape, 'prepared', await this.#backend.read(siteOf(entry)));
+        this.#translations.follow();
         return stateOf(entry, this.name);
       } catch (error) {
         await this.#leave(entry, true, 0, false).catch((why: unknown) => {
@@ -299,6 +304,7 @@ export class NetfilterDriver implements RedirectDriver {
     this.#records.remove(cookie);
     this.#enrolled.delete(cookie);
     this.#counted.delete(cookie);
+    this.#translations.follow(); // before its descriptor goes
     netns.close();
   }
 
@@ -353,6 +359,11 @@ export class NetfilterDriver implements RedirectDriver {
       throw new CulvertError('NETNS_UNKNOWN', `${verb} netns ${cookie}: it is not prepared`);
     return entry;
   }
+}
+
+function watchedOf(cookie: bigint, { netns, record, stage }: Enrolled): Watched {
+  const { addresses, shape } = record;
+  return { cookie, netnsFd: netns.fd, addresses, active: stage === 'active', ingressMode: shape.ingressMode };
 }
 
 /** By which the node reaches the pod. */

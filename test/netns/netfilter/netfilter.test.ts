@@ -1,7 +1,7 @@
 /** Pods behind rules of iptables and of nftables, with our own tunnel: what applications see, and what is left when they have gone. */
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createLogger } from '../../../src/base/log.ts';
 import type { RedirectDriver } from '../../../src/redirect/driver.ts';
 import { createNetfilterDriver, probeNetfilter, uninstallNetfilter, type NetfilterOptions } from '../../../src/redirect/netfilter/index.ts';
@@ -99,6 +99,28 @@ describe.each(['iptables', 'nftables'] as const)('%s', (kind) => {
         expect(await onPlain.call('echo', { host: web[family], port })).toMatchObject({ ok: false });
       }
     });
+  });
+
+  it('tells of new connections by conntrack: which are redirected, and which are not', async () => {
+    const told: string[] = [];
+    const events = scene.driver.onEvent(({ cookie, direction, verdict, reason, src, dst }) => {
+      const pod = cookie === client.cookie ? 'client' : cookie === web.cookie ? 'web' : 'nobody';
+      told.push(`${pod} ${direction} ${verdict} ${reason} ${src?.replace(/:\d+$/, '') ?? ''} ${dst}`);
+    });
+    try {
+      await onClient.call('echo', { host: plain.ip4, port: PORTS.echo });
+      await onPlain.call('echo', { host: web.ip6, port: PORTS.echo });
+      await onNode.call('echo', { host: web.ip4, port: PORTS.echo });
+      const expected = [
+        `client outbound redirected accepted ${client.ip4} ${plain.ip4}:${PORTS.echo}`,
+        `web inbound redirected tunnel [${plain.ip6}] [${web.ip6}]:${PORTS.echo}`,
+        `web inbound passed inner [${plain.ip6}] [${web.ip6}]:${PORTS.echo}`,
+        `web inbound passed exempt 169.254.7.127 ${web.ip4}:${PORTS.echo}`,
+      ];
+      await vi.waitFor(() => expect(told).toEqual(expect.arrayContaining(expected)));
+    } finally {
+      events.close();
+    }
   });
 
   it('reaches a service by its virtual address', async () => {

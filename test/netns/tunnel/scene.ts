@@ -171,7 +171,7 @@ export class TunnelScene {
       [MAIN, 'ztunnel', ...args, '--admin-port', '0', '--readiness-port', '0', ...flags],
       openSync(this.logFile(name), 'a'),
     );
-    await eventually(`${name} connects`, () => ids().some((id) => !before.has(id)));
+    await eventually(`${name} connects`, () => ids().some((id) => !before.has(id)), 30_000);
     return child;
   }
 
