@@ -24,6 +24,10 @@ import { sweep } from './sweep.ts';
 import { demandTransparent, refuseOpaque } from './transparency.ts';
 import { readAll, talliesOf } from './tallies.ts';
 
+const RESTORED =
+  "rules, routes or sysctls of the mesh were deleted in its network namespace since the agent started, and put back: take NET_ADMIN from the app's " +
+  'containers, or have it leave rules with mark 0x111 and table 100 alone';
+
 export interface EbpfDriverParts {
   installed: Installed;
   probe: Pick<EbpfProbe, 'nodeCookie' | 'reasons'>;
@@ -184,11 +188,12 @@ export class EbpfDriver implements RedirectDriver {
   }
 
   tallies(cookie: bigint): Tally[] {
-    return talliesOf(this.#path.maps, cookie);
+    return [...talliesOf(this.#path.maps, cookie), ...this.#restoredTally(cookie)];
   }
 
   readAll(): { tallies: Tally[]; maps: Occupancy[] } {
-    return readAll(this.#path.maps, this.#installed.sizes);
+    const { tallies, maps } = readAll(this.#path.maps, this.#installed.sizes);
+    return { tallies: [...tallies, ...[...this.#watches.keys()].flatMap((cookie) => this.#restoredTally(cookie))], maps };
   }
 
   trustTunnel(cgroupId: bigint): void {
@@ -253,6 +258,7 @@ export class EbpfDriver implements RedirectDriver {
   async #examine(cookie: bigint): Promise<void> {
     const watch = this.#watches.get(cookie);
     if (watch === undefined) return;
+    watch.follow(); // sysctls tell nobody when they change
     await this.#masquerading.check(cookie, [...watch.written.byAddress]);
     this.#tell(cookie);
   }
@@ -275,7 +281,20 @@ export class EbpfDriver implements RedirectDriver {
 
   #warnings(cookie: bigint, netns: Netns): string[] {
     const written = this.#watches.get(cookie)?.written ?? this.#unwatched.get(cookie) ?? nothingWritten();
-    return [...this.#masquerading.warnings(cookie), ...podWarnings(this.#path.maps, cookie, netns, written)];
+    return [
+      ...this.#masquerading.warnings(cookie),
+      ...podWarnings(this.#path.maps, cookie, netns, written),
+      ...this.#restoredWarning(cookie),
+    ];
+  }
+
+  #restoredTally(cookie: bigint): Tally[] {
+    const count = this.restored(cookie);
+    return count === 0 ? [] : [{ cookie, direction: 'other', verdict: 'other', reason: 'restored', count }];
+  }
+
+  #restoredWarning(cookie: bigint): string[] {
+    return this.restored(cookie) === 0 ? [] : [RESTORED];
   }
 
   /** A netns that the kernel has already: everything is checked, what is live is left as it is. */
@@ -292,6 +311,7 @@ export class EbpfDriver implements RedirectDriver {
     const watch = this.#watches.get(cookie) ?? this.#watch(cookie, pod.netnsFd);
     const restored = watch.sync();
     if (restored > 0) this.#log.warn({ cookie: String(cookie), restored }, 'put back what was missing in the netns of a pod');
+    watch.restored += restored;
     makeDir(pins.pod(cookie));
     attachPodLink(pins, cookie, pod.netnsFd, template);
     const flags = flagBits(pod.flags) | (known.flags & podFlag.POD_NODE_SOURCE);

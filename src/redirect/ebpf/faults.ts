@@ -58,7 +58,7 @@ function settingName(op: NetnsOp): string {
     case 'rule':
       return `rule ${op.action} of IPv${op.family}`;
     case 'route':
-      return `the local route of IPv${op.family}${op.device === 'lo' ? '' : ` on ${op.device}`}`;
+      return `the local route of IPv${op.family}`;
     case 'sysctl':
       return `${op.path.replaceAll('/', '.')} = ${op.value}`;
     default:

@@ -90,23 +90,37 @@ export function missingSettings(view: NetnsView): NetnsOp[] {
     }
     const src = sourceOf(view, family);
     if (src !== undefined && !view.present.routes.includes(family)) ops.push(route(true, family, src));
-    if (src !== undefined && family === 4) ops.push(...missingDeviceRoutes(view, src));
   }
   for (const path of SYSCTLS) if (view.sysctls.get(path) === '0') ops.push({ op: 'sysctl', path, value: '1' });
   return ops;
 }
+
+type RouteOp = Extract<NetnsOp, { op: 'route' }>;
 
 /**
  * A socket that is bound to a device after its connect(2) was captured, which needs no privilege, sends its next SYN through that
  * device: IPv4 takes a destination for a neighbour where the tables have no route on the device, and asks no `prohibit`. So there is
  * one on each device. IPv6 has no such habit. The metric, their own for each, keeps them beside the route over lo.
  */
-function missingDeviceRoutes(view: NetnsView, src: string): NetnsOp[] {
+export function missingDeviceRoutes(view: NetnsView): RouteOp[] {
+  const src = sourceOf(view, 4);
+  if (src === undefined) return [];
   const devices = new Map(view.addresses.filter(({ device }) => device !== 'lo').map(({ device, ifindex }) => [device, ifindex]));
   return [...devices]
     .filter(([device]) => !view.present.devices.includes(device))
     .map(([device, metric]) => ({ ...route(true, 4, src), device, metric }));
 }
+
+/** A device that is down, or gone since, sends nothing: it has its turn when it is up. @throws CulvertError SYSTEM */
+export function putDeviceRoutes(netns: Netns, missing: RouteOp[]): void {
+  if (missing.length === 0) return;
+  const results = native.netnsRun(netns.fd, missing, true);
+  missing.forEach((op, i) => {
+    const result = results[i];
+    if (result?.ok !== true && !NO_DEVICE.includes(result?.code ?? '')) throw refusal(netns, op, result);
+  });
+}
+const NO_DEVICE = ['ENETDOWN', 'ENODEV', 'ENXIO'];
 
 function isLocalDefault({ type, destination }: Route): boolean {
   return type === 'local' && destination === 'default';
@@ -172,7 +186,7 @@ function rule(add: boolean, family: Family, action: Action): NetnsOp {
   };
 }
 
-function route(add: boolean, family: Family, src?: string): Extract<NetnsOp, { op: 'route' }> {
+function route(add: boolean, family: Family, src?: string): RouteOp {
   return { op: 'route', add, family, table: wire.ROUTE_TABLE, device: 'lo', ...(src === undefined ? {} : { src }) };
 }
 

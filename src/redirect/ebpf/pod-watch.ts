@@ -10,8 +10,12 @@ import type { Logger } from '../../base/log.ts';
 import type { Maps } from '../../maps/index.ts';
 import { native } from '../../sys/native.ts';
 import { Netns } from '../../sys/netns.ts';
-import { inspectNetns, missingSettings, putSettings, type NetnsView } from './netns-settings.ts';
+import { inspectNetns, missingDeviceRoutes, missingSettings, putDeviceRoutes, putSettings, type NetnsView } from './netns-settings.ts';
 import { writeAddresses, type Written } from './pod-entries.ts';
+
+/** A pod that changes its netns without end gets no more of the agent's time than this, and no more lines of its log. */
+const PAUSE_MS = 20;
+const LOG_PAUSE_MS = 10_000;
 
 export class PodWatch {
   readonly cookie: bigint;
@@ -24,7 +28,9 @@ export class PodWatch {
   readonly #log: Logger;
   readonly #subscription: { close(): void };
   #addresses = '';
-  #pending: NodeJS.Immediate | undefined;
+  #pending: { cancel(): void } | undefined;
+  #followed = -Infinity;
+  #logged = -Infinity;
   #closed = false;
 
   /** @param netnsFd duplicated */
@@ -51,6 +57,7 @@ export class PodWatch {
     writeAddresses(this.#maps, this.cookie, this.written, view.addresses);
     const missing = missingSettings(view);
     putSettings(this.netns, missing);
+    putDeviceRoutes(this.netns, missingDeviceRoutes(view));
     const addresses = [...this.written.own].join();
     const sameAddresses = addresses === this.#addresses;
     this.#addresses = addresses;
@@ -61,7 +68,7 @@ export class PodWatch {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    if (this.#pending !== undefined) clearImmediate(this.#pending);
+    this.#pending?.cancel();
     this.#subscription.close();
     this.netns.close();
   }
@@ -69,21 +76,36 @@ export class PodWatch {
   /** Several notifications of one change are one reading. */
   #schedule(): void {
     if (this.#closed) return;
-    this.#pending ??= setImmediate(() => {
+    if (this.#pending !== undefined) return;
+    const follow = (): void => {
       this.#pending = undefined;
-      this.#follow();
-    });
+      this.follow();
+    };
+    const wait = this.#followed + PAUSE_MS - performance.now();
+    if (wait <= 0) {
+      const immediate = setImmediate(follow);
+      this.#pending = { cancel: () => clearImmediate(immediate) };
+    } else {
+      const timer = setTimeout(follow, wait);
+      this.#pending = { cancel: () => clearTimeout(timer) };
+    }
   }
 
-  #follow(): void {
+  /** Reads everything anew and puts back what is missing. Never throws. */
+  follow(): void {
+    if (this.#closed) return;
     try {
       const missing = this.sync();
       if (missing === 0) return;
       this.restored += missing;
+      if (performance.now() < this.#logged + LOG_PAUSE_MS) return;
+      this.#logged = performance.now();
       this.#log.warn({ cookie: String(this.cookie), missing, restored: this.restored }, 'put back what was deleted in the netns of a pod');
     } catch (error) {
       // the next change, or the agent's next reconciliation, tries again; marked packets meet `prohibit` meanwhile
       this.#log.error({ cookie: String(this.cookie), error: describe(error) }, 'follow the netns of a pod');
+    } finally {
+      this.#followed = performance.now();
     }
   }
 }

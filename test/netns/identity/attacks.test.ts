@@ -7,6 +7,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { native } from '../../../src/sys/native.ts';
 import { familyOf, forms, type Form } from '../../support/bpf-datapath.ts';
 import { codeOf, type End, type SocketProcess, type Type } from '../../support/bpf-sockets.ts';
+import { settingsOf } from '../../support/netns.ts';
+import { eventually } from '../redirect/scene.ts';
 import { AttackScene, PORT, PRIVILEGES, type Privilege } from './attacker.ts';
 
 const TCP = 6;
@@ -154,6 +156,12 @@ test('anybody who binds a captured socket to a device before its SYN leaves, or 
   await app.call('md5', again, a.outsidePod.ip4, 0);
   await app.call('finish', again, 5000);
   expect(await a.reached()).toBe('tunnel');
+  const { node } = a.scene;
+  await node.ipIn(a.pod.netnsName, 'link add spare type veth peer name other', 'addr add 10.79.0.1/24 dev spare'); // down: it has to wait
+  await a.reconcile();
+  await node.ipIn(a.pod.netnsName, 'link set other up', 'link set spare up');
+  await eventually('the device has its route', () => settingsOf(a.pod.netnsName).includes('local default dev spare'));
+  await node.ipIn(a.pod.netnsName, 'link del spare');
   const six = await app.socket(6);
   await app.call('set', six, TCP, TCP_FASTOPEN_NO_COOKIE, 1);
   await app.call('set', six, TCP, TCP_FASTOPEN_CONNECT, 1);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { isOfPod, missingSettings, type NetnsView } from '../../../src/redirect/ebpf/netns-settings.ts';
+import { isOfPod, missingDeviceRoutes, missingSettings, type NetnsView } from '../../../src/redirect/ebpf/netns-settings.ts';
 import type { Address } from '../../../src/sys/native.ts';
 
 const address = (text: string, device = 'eth0', scope = 0): Address => ({
@@ -46,7 +46,6 @@ describe('settings of an enrolled netns', () => {
       ['rule', 4, 'prohibit'],
       ['rule', 4, 'lookup'],
       ['route', 4, '10.0.0.7'],
-      ['route', 4, '10.0.0.7'],
       ['rule', 6, 'prohibit'],
       ['rule', 6, 'lookup'],
       ['route', 6, 'fd00::7'],
@@ -62,7 +61,6 @@ describe('settings of an enrolled netns', () => {
         { op: 'rule', add: true, family: 4, action: 'lookup', pref: 32764, mark: 0x111, mask: 0xfff, table: 100 },
         { op: 'rule', add: true, family: 6, action: 'prohibit', pref: 32765, mark: 0x111, mask: 0xfff, table: 0 },
         { op: 'route', add: true, family: 4, table: 100, device: 'lo', src: '10.0.0.7' },
-        { op: 'route', add: true, family: 4, table: 100, device: 'eth0', src: '10.0.0.7', metric: 2 },
       ]),
     );
   });
@@ -78,11 +76,20 @@ describe('settings of an enrolled netns', () => {
     expect(ops.filter((op) => op.op === 'route')).toHaveLength(0);
   });
 
-  test('a device that comes later gets its route; one per device, however many addresses it has', () => {
+  test('a route for each device but lo, however many addresses it has, and for one that comes later; IPv4 only', () => {
+    const of = (device: string, metric: number): object => ({
+      op: 'route',
+      add: true,
+      family: 4,
+      table: 100,
+      device,
+      src: '10.0.0.7',
+      metric,
+    });
+    expect(missingDeviceRoutes(fresh())).toEqual([of('eth0', 2)]);
     const later = [...fresh().addresses, { ...address('10.1.0.7', 'net1'), ifindex: 3 }, { ...address('10.1.0.8', 'net1'), ifindex: 3 }];
-    expect(missingSettings(fresh({ addresses: later, present: complete })).filter((op) => op.op === 'route')).toEqual([
-      { op: 'route', add: true, family: 4, table: 100, device: 'net1', src: '10.0.0.7', metric: 3 },
-    ]);
+    expect(missingDeviceRoutes(fresh({ addresses: later, present: complete }))).toEqual([of('net1', 3)]);
+    expect(missingDeviceRoutes(fresh({ addresses: [...lo, address('fd00::7')] }))).toEqual([]);
   });
 
   test('IPv6 switched off on lo: rules but no route; a kernel without IPv6: nothing of it', () => {
