@@ -29,7 +29,7 @@ export async function redraw(path: string, directory: string): Promise<{ report:
 }
 
 /** @throws CulvertError CONFIG_INVALID naming the file and every field that is not as it must be */
-async function readReport(path: string): Promise<Report> {
+export async function readReport(path: string): Promise<Report> {
   let document: unknown;
   try {
     document = JSON.parse(await readFile(path, 'utf8'));
