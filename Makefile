@@ -37,7 +37,7 @@ bpf_parts := $(bpf_sources:bpf/%.bpf.c=build/bpf/parts/%.bpf.o)
 ts_sources := $(shell find src -name '*.ts' -o -name '*.js' 2>/dev/null)
 c_formatted := $(wildcard bpf/*.c bpf/*/*.c bpf/*/*.h addon/src/*.cc addon/src/*.h)
 
-.PHONY: all build help deps machine bpf addon gen gen-check test test-unit test-bpf test-netns test-cluster test-geneve tools demo bench lint fmt fmt-check typecheck \
+.PHONY: all build help deps machine bpf addon gen gen-check test test-unit test-bpf test-netns test-cluster test-ztunnel test-geneve tools demo bench lint fmt fmt-check typecheck \
 	presubmit clean FORCE
 .DEFAULT_GOAL := build
 
@@ -114,6 +114,12 @@ test-cluster: machine ## the cluster ring only: against a real API server, and o
 	@scripts/deps.sh build run cluster
 	@$(build_all)
 	@node scripts/test/main.ts cluster
+
+test-ztunnel: machine ## an unmodified Istio ztunnel, named by CULVERT_TEST_ZTUNNEL, behind our redirect (not part of test)
+	@scripts/deps.sh build run
+	@scripts/machine.sh features
+	@$(MAKE) -j$(jobs) bpf addon
+	@node scripts/test/main.ts ztunnel
 
 test-geneve: addon ## the benchmark's node-level baseline on Debian's kernel, which has Geneve, in an emulated machine (not part of test)
 	@test/kernels/geneve.sh

@@ -14,6 +14,12 @@ const ring = (name: string, serial: boolean, seconds: number) => ({
 
 export default defineConfig({
   test: {
-    projects: [ring('unit', false, 10), ring('bpf', true, 60), ring('netns', true, 60), ring('cluster', true, 60)],
+    projects: [
+      ring('unit', false, 10),
+      ring('bpf', true, 60),
+      ring('netns', true, 60),
+      ring('cluster', true, 60),
+      ring('ztunnel', true, 120),
+    ],
   },
 });
