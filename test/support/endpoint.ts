@@ -22,6 +22,8 @@ export interface Connected {
   /** the first line the other side sent, JSON of Accepted */
   greeting?: Accepted;
   local?: string;
+  /** what the app's own getpeername says */
+  remote?: string;
 }
 /** What a listener saw of a connection; sent as the first line to whoever connected. */
 export interface Accepted {
@@ -91,7 +93,7 @@ function dial(o: ConnectOptions): Promise<{ socket?: Socket; result: Connected }
     socket.on('close', () => end({ ok: false, code: 'ECLOSED' }));
     socket.on('data', (d) => {
       text += String(d);
-      if (text.includes('\n')) end({ ok: true, greeting: JSON.parse(text) as Accepted, local: ends(socket).local });
+      if (text.includes('\n')) end({ ok: true, greeting: JSON.parse(text) as Accepted, ...ends(socket) });
     });
   });
 }
