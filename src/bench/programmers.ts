@@ -42,8 +42,12 @@ export function programmersOf(scenarios: readonly Scenario[]): ProgrammerKind[] 
 const istioCni: Programmer = {
   scenario: 'iptables',
   suffix: '-istio-cni',
-  program: async (netns) => void (await applyAsIstioCni(netns, { ipv6: true, dns: true })),
-  remove: async (netns) => void (await removeAsIstioCni(netns, { ipv6: true })),
+  program: async (netns) => {
+    await applyAsIstioCni(netns, { ipv6: true, dns: true });
+  },
+  remove: async (netns) => {
+    await removeAsIstioCni(netns, { ipv6: true });
+  },
   close: () => Promise.resolve(),
 };
 
