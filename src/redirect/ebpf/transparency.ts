@@ -54,9 +54,12 @@ function look(maps: Maps, place: Place): Record<'registered' | 'opaque', { slot:
 /** Where the kernel does not say it, none is; nor where there is no IPv4 to be answered. */
 function opaqueListeners({ netns, written }: Place): DiagSocket[] {
   if (![...written.byAddress].some((address) => isIPv4(address))) return [];
-  return netns
-    .run({ op: 'sockets', mark: 0, mask: 0, listening: true })
-    .filter(({ sport, mark, transparent }) => sport === wire.PORT_OUTBOUND && isTunnels(mark) && transparent === false);
+  return netns.run({ op: 'sockets', mark: 0, mask: 0, listening: true }).filter(isOpaque);
+}
+
+/** By its mark the tunnel's, on 15001, and not transparent. */
+export function isOpaque({ sport, mark, transparent }: DiagSocket): boolean {
+  return sport === wire.PORT_OUTBOUND && isTunnels(mark) && transparent === false;
 }
 
 /** The mark that the tunnel sets, or the one that the listener has of us since it registered. */
