@@ -16,18 +16,36 @@ static __always_inline bool is_younger(const __u64 *time, __u64 ns)
 	return time && bpf_ktime_get_ns() - *time < ns;
 }
 
-/* NO_REUSEPORT: the reuseport group would hand new connections to a tunnel that drains. */
-static __always_inline __u32 assign(struct bpf_sk_lookup *ctx, const struct tuple *t, __u32 port, __u32 reason,
-				    __u32 none, __u32 failed)
+/* What is to become of a SYN: port of the tunnel whose listener gets it, or 0: it goes its own way. */
+struct choice {
+	__u32 port;
+	__u32 reason; /* enum reason, when that succeeds */
+};
+
+static __always_inline struct choice its_own_way(__u32 reason)
 {
-	struct bpf_sock *sk = newest_listener(t->cookie, port);
+	return (struct choice){ .port = 0, .reason = reason };
+}
+
+static __always_inline struct choice to_tunnel(__u32 port, __u32 reason)
+{
+	return (struct choice){ .port = port, .reason = reason };
+}
+
+/* NO_REUSEPORT: the reuseport group would hand new connections to a tunnel that drains, or to an app's listener beside it. */
+static __always_inline __u32 assign(struct bpf_sk_lookup *ctx, const struct tuple *t, struct choice choice)
+{
+	bool outbound = choice.port == PORT_OUTBOUND;
+	struct bpf_sock *sk = newest_listener(t->cookie, choice.port);
 	long error;
 
 	if (!sk)
-		return none;
+		return outbound ? OUT_DROP_LOOKUP : IN_DROP_NO_TUNNEL;
 	error = bpf_sk_assign(ctx, sk, BPF_SK_LOOKUP_F_NO_REUSEPORT);
 	bpf_sk_release(sk);
-	return error ? failed : reason;
+	if (error)
+		return outbound ? OUT_DROP_ASSIGN : IN_DROP_ASSIGN;
+	return choice.reason;
 }
 
 /*
@@ -56,36 +74,36 @@ static __always_inline bool is_node_source(const struct tuple *t)
 }
 
 /* A SYN whose source is not ours. */
-static __always_inline __u32 decide_foreign(struct bpf_sk_lookup *ctx, const struct tuple *t)
+static __always_inline struct choice decide_foreign(const struct tuple *t)
 {
 	struct pod *pod = bpf_map_lookup_elem(&pods, &t->cookie);
 
 	if (t->dport == bpf_htons(PORT_TRIAL) && note_trial(t))
-		return MISC_TRIAL;
+		return its_own_way(MISC_TRIAL);
 	/*
 	 * Nobody outside may reach the outbound listener by its own port, not even a probe: it carries MARK_LOCAL, and its
 	 * answers would never leave the pod. The inbound one ends such a connection as a call of the tunnel to itself.
 	 */
 	if (pod && t->dport == bpf_htons(PORT_OUTBOUND))
-		return assign(ctx, t, PORT_INBOUND, IN_REDIRECT_TUNNEL, IN_DROP_NO_TUNNEL, IN_DROP_ASSIGN);
+		return to_tunnel(PORT_INBOUND, IN_REDIRECT_TUNNEL);
 	/* the kernel's own lookup might find another listener of the pod on that port; without the tunnel's it refuses */
 	if (pod && pod->state == POD_DRAINING && t->dport == bpf_htons(PORT_HBONE))
-		return assign(ctx, t, PORT_HBONE, IN_PASS_HBONE, IN_DROP_NO_TUNNEL, IN_DROP_ASSIGN);
+		return to_tunnel(PORT_HBONE, IN_PASS_HBONE);
 	if (!pod || pod->state != POD_ACTIVE)
-		return IN_PASS_INACTIVE;
+		return its_own_way(IN_PASS_INACTIVE);
 	if (is_younger(bpf_map_lookup_elem(&inner, t), INNER_NS))
-		return IN_PASS_INNER;
+		return its_own_way(IN_PASS_INNER);
 	if (is_younger(bpf_map_lookup_elem(&exempt, t), EXEMPT_NS))
-		return IN_PASS_EXEMPT;
+		return its_own_way(IN_PASS_EXEMPT);
 	if (t->dport == bpf_htons(PORT_HBONE))
-		return assign(ctx, t, PORT_HBONE, IN_REDIRECT_HBONE, IN_DROP_NO_TUNNEL, IN_DROP_ASSIGN);
+		return to_tunnel(PORT_HBONE, IN_REDIRECT_HBONE);
 	if ((pod->flags & POD_NODE_SOURCE) && is_node_source(t))
-		return IN_PASS_NODE;
+		return its_own_way(IN_PASS_NODE);
 	if (is_trusted_probe(&t->src))
-		return IN_PASS_PROBE;
+		return its_own_way(IN_PASS_PROBE);
 	if (pod->flags & POD_INGRESS_MODE)
-		return IN_PASS_INGRESS;
-	return assign(ctx, t, PORT_INBOUND, IN_REDIRECT_TUNNEL, IN_DROP_NO_TUNNEL, IN_DROP_ASSIGN);
+		return its_own_way(IN_PASS_INGRESS);
+	return to_tunnel(PORT_INBOUND, IN_REDIRECT_TUNNEL);
 }
 
 /*
@@ -93,18 +111,29 @@ static __always_inline __u32 decide_foreign(struct bpf_sk_lookup *ctx, const str
  * unknown: a stale address map would hand inbound SYNs to 15001. The device is no help: for a connection to an own address
  * it is eth0, not lo.
  */
-static __always_inline __u32 decide_lookup(struct bpf_sk_lookup *ctx, const struct tuple *t)
+static __always_inline struct choice choose(const struct tuple *t)
 {
 	if (is_loopback(&t->src) || is_loopback(&t->dst))
-		return REASON_NONE;
+		return its_own_way(REASON_NONE);
 	if (is_same(&t->src, &t->dst))
-		return IN_PASS_SELF;
+		return its_own_way(IN_PASS_SELF);
 	if (!is_own(t->cookie, &t->src))
-		return decide_foreign(ctx, t);
+		return decide_foreign(t);
 	if (is_own(t->cookie, &t->dst))
-		return IN_PASS_SELF;
+		return its_own_way(IN_PASS_SELF);
 	/* local only because of its mark. In every state: a captured SYN, also sent again, must not reach the app's listener */
-	return assign(ctx, t, PORT_OUTBOUND, OUT_REDIRECT_ACCEPTED, OUT_DROP_LOOKUP, OUT_DROP_ASSIGN);
+	return to_tunnel(PORT_OUTBOUND, OUT_REDIRECT_ACCEPTED);
+}
+
+static __always_inline __u32 decide_lookup(struct bpf_sk_lookup *ctx, const struct tuple *t)
+{
+	struct choice choice = choose(t);
+
+	if (!choice.port)
+		return choice.reason;
+	/* as any_reason of sk_lookup.bpf.c: the verifier is to walk through what follows once, not once per port */
+	choice.port ^= FIELD(ctx, family) >> 16;
+	return assign(ctx, t, choice);
 }
 
 static __always_inline bool is_lookup_drop(__u32 reason)
