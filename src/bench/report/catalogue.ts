@@ -26,12 +26,17 @@ const METRICS: ReadonlyMap<string, Metric> = new Map<string, Metric>([
       title: 'new connections',
       group: 'traffic',
       better: 'more',
-      what: 'connections opened, used for one round trip and closed, each second',
+      what: 'connections opened, used for one byte there and back, and closed, each second',
     },
   ],
   [
     'connection-cpu',
-    { title: 'CPU per new connection', group: 'traffic', better: 'less', what: 'CPU time of the whole machine for one such connection' },
+    {
+      title: 'CPU per new connection',
+      group: 'traffic',
+      better: 'less',
+      what: 'CPU time of client, server and tunnel together for one such connection',
+    },
   ],
   ...CONNECTIONS.map((n): [string, Metric] => [
     `round-trips-${n}`,
@@ -54,11 +59,19 @@ const METRICS: ReadonlyMap<string, Metric> = new Map<string, Metric>([
       title: 'CPU per round trip',
       group: 'traffic',
       better: 'less',
-      what: 'CPU time of the whole machine for one round trip over 8 kept connections',
+      what: 'CPU time of client, server and tunnel together for one round trip over 8 kept connections',
     },
   ],
   ['bulk', { title: 'bulk throughput', group: 'traffic', better: 'more', what: 'payload that arrives, in one direction' }],
-  ['bulk-cpu', { title: 'CPU per GB', group: 'traffic', better: 'less', what: 'CPU time of the whole machine for 10⁹ bytes of payload' }],
+  [
+    'bulk-cpu',
+    {
+      title: 'CPU per GB',
+      group: 'traffic',
+      better: 'less',
+      what: 'CPU time of client, server and tunnel together for 10⁹ bytes of payload',
+    },
+  ],
   [
     'conntrack',
     { title: 'conntrack entries', group: 'traffic', better: 'less', what: 'entries in the pods’ connection tracking tables under load' },

@@ -1,6 +1,7 @@
 /** What a run says, in sentences that claim no more than its intervals do; what speaks against us is in them by name. */
 import type { Report } from '../report.ts';
 import { ENOUGH_ROUNDS } from '../statistics/interval.ts';
+import { isTwin } from '../statistics/verdict.ts';
 import { SCENARIOS, TUNNELS } from './catalogue.ts';
 import { count, list, range, ratioText } from './format.ts';
 import { pairName, sectionsOf, type Section } from './view.ts';
@@ -12,7 +13,10 @@ export function cautions(report: Report): string[] {
     ...(report.valid ? [] : [`This run is not valid: ${report.invalidReasons.join('; ') || 'no reason given'}.`]),
     ...(report.quick ? ['This is a first look (--quick): few and short rounds, not to be quoted.'] : []),
     ...(report.rounds < ENOUGH_ROUNDS
-      ? [`It has only ${count(report.rounds, 'round')}; below ${ENOUGH_ROUNDS} an interval promises little.`]
+      ? [`It has only ${count(report.rounds, 'round')}; below ${ENOUGH_ROUNDS} an interval promises little, hence “better?”.`]
+      : []),
+    ...(report.ratios.length > 0 && !report.ratios.some(isTwin)
+      ? ['It has no A/A pair (scenarios direct and direct-2), so how far apart equal things come out on this machine is not known.']
       : []),
     ...(strangers.max > 0.2
       ? [`Other work took up to ${Math.round(strangers.max * 100)} % of the processors meanwhile; ratios inside a round suffer least.`]
@@ -49,7 +53,8 @@ function overall({ rows }: Section): string {
   const losses =
     lost.length === 0 ? 'in none' : `in ${lost.length} (${lost.map(({ title, ratio }) => `${title}: ${told(ratio)}`).join('; ')})`;
   const undecided = open.length === 0 ? '' : `; ${open.length} cannot be told apart (${open.map(({ title }) => title).join('; ')})`;
-  return `ebpf is better than iptables in ${won.length} of ${count(compared.length, 'metric')}, iptables is better ${losses}${undecided}.`;
+  const few = compared.some(({ ratio }) => ratio.rounds < ENOUGH_ROUNDS) ? 'As far as so few rounds can tell, ' : '';
+  return `${few}ebpf is better than iptables in ${won.length} of ${count(compared.length, 'metric')}, iptables is better ${losses}${undecided}.`;
 }
 
 /** The figures that hold on few processors: CPU time per operation. */
@@ -72,7 +77,8 @@ function told({ median, low, high }: { median: number; low: number; high: number
 /** "Tunnel builtin: Culvert's built-in tunnel (its version)" */
 export function heading({ tunnel, info }: Section): string {
   const description = info?.description ?? '';
-  return `Tunnel ${tunnel}: ${TUNNELS[tunnel]}${description === '' ? '' : ` (${description})`}`;
+  const said = TUNNELS[tunnel].startsWith(description);
+  return `Tunnel ${tunnel}: ${TUNNELS[tunnel]}${said ? '' : ` (${description})`}`;
 }
 
 export function scenarioText(name: string): string {

@@ -3,6 +3,8 @@
  * each scenario and for each pair that is compared. What is missing says why.
  */
 import { scenarios, type Cell, type Ratio, type Report, type TunnelInfo, type TunnelKind } from '../report.ts';
+import { fewNote } from '../statistics/cells.ts';
+import { ENOUGH_ROUNDS } from '../statistics/interval.ts';
 import { bandOf, isTwin, verdictOf, type Band } from '../statistics/verdict.ts';
 import { inOrder, metricOf, type Metric } from './catalogue.ts';
 import { percent } from './format.ts';
@@ -16,7 +18,7 @@ export type Shown =
 
 export interface Compared {
   ratio: Ratio;
-  /** "ebpf better", "iptables better", "within noise"; for the A/A pair its band */
+  /** "ebpf better", "iptables better", "within noise"; "ebpf better?" of few rounds; for the A/A pair its band */
   words: string;
   /** the scenario that did better; absent within noise and for the A/A pair */
   winner?: string;
@@ -74,7 +76,7 @@ function sectionOf(report: Report, tunnel: TunnelKind): Section {
         name,
         metric,
         unit: cells.find((cell) => cell.metric === name)?.unit ?? '',
-        shown: new Map(columns.map((scenario) => [scenario, shownOf(cells, absent, scenario, name)])),
+        shown: new Map(columns.map((scenario) => [scenario, shownOf(cells, absent, scenario, name, report.rounds)])),
         compared: new Map(
           ratios.filter((ratio) => ratio.metric === name).map((ratio) => [pairName(ratio), comparedOf(ratio, band, metric)]),
         ),
@@ -84,10 +86,12 @@ function sectionOf(report: Report, tunnel: TunnelKind): Section {
   };
 }
 
-function shownOf(cells: readonly Cell[], absent: Report['notApplicable'], scenario: string, metric: string): Shown {
+function shownOf(cells: readonly Cell[], absent: Report['notApplicable'], scenario: string, metric: string, rounds: number): Shown {
   const cell = cells.find((candidate) => candidate.scenario === scenario && candidate.metric === metric);
   if (cell !== undefined && !cell.valid) return { kind: 'void', why: cell.note ?? 'no reason given' };
-  if (cell !== undefined) return { kind: 'value', cell, ...(cell.note === undefined ? {} : { why: cell.note }) };
+  // That the whole run is short is said once, for all cells.
+  const note = cell?.note === fewNote(rounds) ? undefined : cell?.note;
+  if (cell !== undefined) return { kind: 'value', cell, ...(note === undefined ? {} : { why: note }) };
   const why = absent.find((candidate) => candidate.scenario === scenario)?.why;
   return why === undefined ? { kind: 'none' } : { kind: 'not-applicable', why };
 }
@@ -96,7 +100,7 @@ function comparedOf(ratio: Ratio, band: Band, metric: Metric): Compared {
   if (isTwin(ratio)) return { ratio, words: `noise ±${percent(band.high - 1)}` };
   if (metric.better === undefined) return { ratio, words: 'neither way is better' };
   const verdict = verdictOf(ratio, band, metric.better);
-  if (verdict === 'noise') return { ratio, words: band.measured ? 'within noise' : 'no difference' };
+  if (verdict === 'noise') return { ratio, words: band.measured ? 'within noise' : 'undecided' };
   const winner = ratio[verdict];
-  return { ratio, words: `${winner} better`, winner };
+  return { ratio, words: `${winner} better${ratio.rounds < ENOUGH_ROUNDS ? '?' : ''}`, winner };
 }

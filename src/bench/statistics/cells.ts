@@ -1,13 +1,6 @@
 /** Samples of one metric, scenario and tunnel, over all rounds, as one cell. */
-import type { Cell, Sample, TunnelKind } from '../report.ts';
+import type { Cell, Sample } from '../report.ts';
 import { ENOUGH_ROUNDS, medianInterval } from './interval.ts';
-
-/** What a cell stands for; also the order in which samples name it first. */
-export interface Key {
-  scenario: string;
-  tunnel: TunnelKind;
-  metric: string;
-}
 
 export const usable = (sample: Sample): boolean => sample.valid && Number.isFinite(sample.value);
 
@@ -28,11 +21,13 @@ function cellOf(all: readonly Sample[]): Cell {
   return { ...base, ...medianInterval(samples), valid: true, ...(note === '' ? {} : { note }) };
 }
 
+export const fewNote = (samples: number): string => `only ${samples} ${samples === 1 ? 'sample' : 'samples'}`;
+
 /** What a reader must know of these numbers: void ones and why, or that they are few. Empty when all is well. */
 function noteOf(all: readonly Sample[], left: number): string {
   const parts: string[] = [];
   if (left < all.length) parts.push(`${all.length - left} of ${all.length} void: ${reasons(all).join('; ')}`);
-  if (left > 0 && left < ENOUGH_ROUNDS) parts.push(`only ${left} ${left === 1 ? 'sample' : 'samples'}`);
+  if (left > 0 && left < ENOUGH_ROUNDS) parts.push(fewNote(left));
   return parts.join('; ');
 }
 

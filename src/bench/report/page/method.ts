@@ -54,8 +54,8 @@ export function method(report: Report): Markup {
     <li>Many comparisons at 95 % each: of twenty, one may be wrong by chance alone.</li>
     <li>Warm-up is dropped. Sockets in TIME_WAIT are limited alike in every pod.</li>
     <li>
-      CPU time is that of the whole machine during the measurement, so that nobody’s work is missed: interrupts and kernel threads are in
-      it. What others used is told below.
+      CPU time is what cgroup v2 accounts to client, server and tunnel; the kernel’s work for a packet is nearly all in it, because whoever
+      sends does it. What kernel threads do is not: it is in what others used, below.
     </li>
   </ul>`;
 }
