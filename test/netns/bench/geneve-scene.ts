@@ -9,6 +9,9 @@ import { outsideHost } from '../probes/outside.ts';
 /** of the host outside */
 export const OUTSIDE = '10.78.0.2';
 export const APP_PORT = 8080;
+/** Set by test/kernels/geneve.sh: an emulated processor is some fifty times slower, and its kernel has Geneve. */
+export const emulated = process.env['CULVERT_TEST_GENEVE'] !== undefined;
+export const patienceMs = emulated ? 60_000 : 3000;
 
 export class GeneveScene {
   readonly node: TestNode;
@@ -62,7 +65,7 @@ export class GeneveScene {
   state(): string {
     const script =
       'for c in "iptables-save" "ip6tables-save" "nft list ruleset" "ipset save" "ip -4 rule" "ip -6 rule" ' +
-      '"ip -4 route show table all" "ip -6 route show table all" "ip address" "sysctl net.ipv4 net.ipv6.conf"; do ' +
+      '"ip -4 route show table all" "ip -6 route show table all" "ip address" "sysctl net.ipv4"; do ' +
       'echo "## $c"; $c 2>/dev/null | grep -v -e "^#" -e valid_lft -e fe80; done';
     return [this.node.nodeNetns, this.tunnel.netns, this.meshed.netns, this.plain.netns]
       .map((netns) => execFileSync('nsenter', [`--net=${netns}`, 'sh', '-c', script], { encoding: 'utf8', maxBuffer: 1 << 24 }))
@@ -90,7 +93,7 @@ export interface Seen {
 
 /** @throws when nobody answered */
 export async function connect(from: Endpoint, host: string, port = APP_PORT): Promise<Seen> {
-  const { ok, code, greeting } = await from.call('connect', { host, port, timeoutMs: patience() });
+  const { ok, code, greeting } = await from.call('connect', { host, port, timeoutMs: patienceMs });
   if (!ok || greeting === undefined) throw new Error(`connect to ${host}:${String(port)}: ${code ?? 'no greeting'}`);
   return seen(greeting);
 }
@@ -98,9 +101,4 @@ export async function connect(from: Endpoint, host: string, port = APP_PORT): Pr
 export function seen(greeting: Accepted): Seen {
   const plain = (end: string): string => end.replace(/^::ffff:/, '');
   return { by: greeting.by, destination: plain(greeting.local).replace(' ', ':'), source: plain(greeting.remote).split(' ')[0]! };
-}
-
-/** An emulated processor is some fifty times slower. */
-function patience(): number {
-  return process.env['CULVERT_TEST_GENEVE'] === undefined ? 3000 : 60_000;
 }

@@ -4,11 +4,11 @@
  * CULVERT_TEST_GENEVE=1 demands the genuine device (test/kernels/geneve.sh sets it).
  */
 import { execFileSync } from 'node:child_process';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { setUpGeneve, type Geneve, type GeneveCounters } from '../../../src/bench/geneve/index.ts';
-import { APP_PORT, connect, GeneveScene, OUTSIDE } from './geneve-scene.ts';
+import { APP_PORT, connect, emulated, GeneveScene, OUTSIDE, patienceMs } from './geneve-scene.ts';
 
-const demanded = process.env['CULVERT_TEST_GENEVE'] !== undefined;
+if (emulated) vi.setConfig({ testTimeout: 600_000, hookTimeout: 600_000 });
 
 let scene: GeneveScene;
 let geneve: Geneve | undefined;
@@ -44,7 +44,7 @@ test('out: taken through the outbound pair, answered in the tunnel under the add
   const up = await layout();
   const links = execFileSync('nsenter', [`--net=${node.nodeNetns}`, 'ip', '-d', 'link', 'show'], { encoding: 'utf8' });
   expect(links).toMatch(new RegExp(`istioin:[^]*${up.device} id 1000 remote 192\\.168\\.125\\.2[^]*istioout:[^]*${up.device} id 1001`));
-  if (demanded) expect(up.device).toBe('geneve');
+  if (emulated) expect(up.device).toBe('geneve');
 
   const counted = await during(up, async () => {
     expect(await connect(inMeshed, OUTSIDE)).toEqual({ by: 'tunnel:15001', destination: `${OUTSIDE}:8080`, source: meshed.ip4 });
@@ -57,7 +57,7 @@ test('out: taken through the outbound pair, answered in the tunnel under the add
   expect(await up.redirected()).toBe(3);
   const { devices } = await up.counters();
   expect(devices.outbound.sent).toBeGreaterThanOrEqual(3);
-  if (demanded) console.log(`device ${up.device}: ${JSON.stringify(await up.counters())}`);
+  if (emulated) console.log(`device ${up.device}: ${JSON.stringify(await up.counters())}`);
 });
 
 test('in: taken through the inbound pair, and the app sees its client behind the tunnel', async () => {
@@ -77,7 +77,7 @@ test('in: taken through the inbound pair, and the app sees its client behind the
 
   // A connection that lives: its first packet only is wrapped, the rest comes over the tunnel's own link.
   const long = await during(up, async () => {
-    expect(await inMeshed.call('open', { name: 'kept', host: OUTSIDE, port: APP_PORT })).toMatchObject({ ok: true });
+    expect(await inMeshed.call('open', { name: 'kept', host: OUTSIDE, port: APP_PORT, timeoutMs: patienceMs })).toMatchObject({ ok: true });
     for (const text of ['one', 'two', 'three']) expect(await inMeshed.call('echo', { name: 'kept', text })).toEqual({ ok: true });
   });
   expect(long.outbound).toBe(1);
