@@ -2,6 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { codeOf, SocketProcess } from '../../support/bpf-sockets.ts';
+import { settingsOf } from '../../support/netns.ts';
 import { eventually } from '../redirect/scene.ts';
 import { AttackScene, PORT, PRIVILEGES } from '../identity/attacker.ts';
 
@@ -112,8 +113,44 @@ test('what the app accepts through the tunnel has mark 0x111; what it accepts be
   await app.close(listener);
 });
 
+async function withRules(rules: string, use: () => Promise<void>): Promise<void> {
+  const nft = (input: string): unknown => execFileSync('ip', ['netns', 'exec', a.pod.netnsName, 'nft', '-f', '-'], { input });
+  nft(`table ip own { chain one { ${rules}; }; }`);
+  await use().finally(() => nft('delete table ip own'));
+}
+
+test("the app's own DNAT comes before the tunnel, which sees the port that was turned to", () =>
+  withRules('type nat hook prerouting priority -100; tcp dport 90 redirect to :91', async () => {
+    const fd = await a.outside.socket(4);
+    await a.outside.connect(fd, { address: a.pod.ip4, port: 90 });
+    const accepted = await a.tunnel.accept(a.listening.inbound);
+    expect((await a.tunnel.name(accepted.fd)).port).toBe(91);
+    await a.tunnel.close(accepted.fd);
+    await a.outside.close(fd);
+  }));
+
+test('an app with NET_ADMIN that rewrites marks gets its own connections past the tunnel', () =>
+  withRules('type route hook output priority -150; meta mark & 0xfff == 0x111 meta mark set 0', async () => {
+    const fd = await app.socket(4);
+    await app.connect(fd, { address: a.outsidePod.ip4, port: PORT });
+    expect(await a.outsideWasReached()).toBe(true);
+    await app.close(fd);
+  }));
+
+test('sysctls that are reset are put back at the next look', async () => {
+  const settings = settingsOf(a.pod.netnsName);
+  for (const path of ['net/ipv4/tcp_fwmark_accept', 'net/ipv6/fwmark_reflect']) await a.scene.node.sysctl(a.pod, path, '0');
+  await a.scene.driver.recheckPods();
+  expect(settingsOf(a.pod.netnsName)).toBe(settings);
+  expect(await a.warnings()).toContainEqual(expect.stringMatching(/^rules, routes or sysctls of the mesh were deleted/));
+  expect(a.scene.driver.tallies(a.cookie)).toContainEqual(
+    expect.objectContaining({ reason: 'restored', count: a.scene.driver.restored(a.cookie) }),
+  );
+});
+
 test('rules that an app with NET_ADMIN deletes again and again come back each time, and are counted', async () => {
-  for (let i = 1; i <= 3; i++) {
+  const before = a.scene.driver.restored(a.cookie);
+  for (let i = before + 1; i <= before + 3; i++) {
     await a.scene.node.ipIn(a.pod.netnsName, 'rule del pref 32764');
     await eventually('the rule is back', () => a.scene.driver.restored(a.cookie) >= i);
     const fd = await app.socket(4);
