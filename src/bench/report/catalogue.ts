@@ -119,6 +119,11 @@ export const SCENARIOS: Readonly<Record<string, string>> = {
   geneve: 'redirect on the node through a pair of tunnel devices, the layout of Istio 1.18',
 };
 
+/** What differs with the stand-in: it echoes in the client's own pod, and so does what it is compared with. */
+export const WITHOUT_TUNNEL: Readonly<Record<string, string>> = {
+  direct: 'no redirect: the same echo server in the client’s own pod, over loopback, as near as the stand-in is',
+};
+
 export const TUNNELS: Readonly<Record<TunnelKind, string>> = {
   builtin: 'Culvert’s built-in tunnel',
   external: 'an external ztunnel',

@@ -45,7 +45,7 @@ function sectionText(section: Section): string[] {
     ]),
   );
   return [
-    `### ${text(heading(section))}`,
+    `#### ${text(heading(section))}`,
     medians,
     notes.texts.map((note, i) => `${i + 1}. ${text(note)}`).join('\n'),
     ...(compared.length === 0 ? [] : [ratios]),
@@ -89,7 +89,7 @@ function profileText({ profiles = [] }: Report): string {
       .join('; ') || 'none',
   ]);
   const head = ['tunnel', 'scenario', 'user CPU, µs', 'kernel CPU, µs', 'context switches', 'eBPF programs, each run × runs'];
-  return `### Where the time of one operation goes\n\n${table(head, rows)}`;
+  return `#### Where the time of one operation goes\n\n${table(head, rows)}`;
 }
 
 function table(head: readonly string[], rows: readonly string[][]): string {

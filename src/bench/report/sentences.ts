@@ -1,8 +1,8 @@
 /** What a run says, in sentences that claim no more than its intervals do; what speaks against us is in them by name. */
-import type { Report } from '../report.ts';
+import type { Report, TunnelKind } from '../report.ts';
 import { ENOUGH_ROUNDS } from '../statistics/interval.ts';
 import { isTwin } from '../statistics/verdict.ts';
-import { SCENARIOS, TUNNELS } from './catalogue.ts';
+import { SCENARIOS, TUNNELS, WITHOUT_TUNNEL } from './catalogue.ts';
 import { count, list, range, ratioText } from './format.ts';
 import { pairName, sectionsOf, type Section } from './view.ts';
 
@@ -81,6 +81,7 @@ export function heading({ tunnel, info }: Section): string {
   return `Tunnel ${tunnel}: ${TUNNELS[tunnel]}${said ? '' : ` (${description})`}`;
 }
 
-export function scenarioText(name: string): string {
+export function scenarioText(name: string, tunnel: TunnelKind): string {
+  if (tunnel === 'none' && name in WITHOUT_TUNNEL) return WITHOUT_TUNNEL[name] ?? '';
   return SCENARIOS[name] ?? 'a scenario that this version does not know';
 }

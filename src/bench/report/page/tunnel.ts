@@ -30,7 +30,7 @@ export async function tunnelSection(section: Section): Promise<Markup> {
       ${section.scenarios.map(
         (name) =>
           html`<dt>${name}</dt>
-            <dd>${scenarioText(name)}</dd>`,
+            <dd>${scenarioText(name, section.tunnel)}</dd>`,
       )}
     </dl>
     ${first ?? ''}
