@@ -26,8 +26,12 @@ export async function examine({ config, api, known }: Examined): Promise<Check[]
   const { pinDir, nodeNetns, runDir, probeExemption } = config;
   const cgroupRoot = (): string => config.cgroupRoot ?? cgroup2Mount();
   const checks: Promise<Check>[] = [
-    judge('kernel', () => lookAtKernel({ pinDir, cgroupRoot: cgroupRoot(), nodeNetns, probeExemption })),
-    judge('hooks', () => lookAtHooks(cgroupRoot(), pinDir)),
+    ...(usesBpf(config, known)
+      ? [
+          judge('kernel', () => lookAtKernel({ pinDir, cgroupRoot: cgroupRoot(), nodeNetns, probeExemption })),
+          judge('hooks', () => lookAtHooks(cgroupRoot(), pinDir)),
+        ]
+      : []),
     judge('sockets', () => lookAtSockets(runDir)),
     judge('CNI chain', () => lookAtChain({ ...config, plugin: pluginOf(config) })),
   ];
@@ -50,6 +54,11 @@ export async function examine({ config, api, known }: Examined): Promise<Check[]
     );
   }
   return [...(await hostChecks(config)), ...(await Promise.all(checks))];
+}
+
+/** A node whose driver programs rules has no programs to look for. */
+function usesBpf({ redirectDriver }: AgentConfig, known: Known | undefined): boolean {
+  return known === undefined ? redirectDriver === 'auto' || redirectDriver === 'ebpf' : known.driver.name === 'ebpf';
 }
 
 function pluginOf(config: AgentConfig): string | undefined {

@@ -11,11 +11,15 @@ export interface Places {
   zdsSocket: string;
 }
 
-/** Directories go when nothing of others is in them. @throws SYSTEM */
-export function removeFiles({ runDir, stateDir, zdsSocket }: Places): void {
+/**
+ * Directories go when nothing of others is in them.
+ * @param heir another agent has the ZDS socket by now
+ * @throws SYSTEM
+ */
+export function removeFiles({ runDir, stateDir, zdsSocket }: Places, heir = false): void {
   const enrolment = paths.enrolment(stateDir);
   const ours = [
-    ...[paths.cniSocket(runDir), paths.adminSocket(runDir), paths.attachments(runDir), zdsSocket],
+    ...[paths.cniSocket(runDir), paths.adminSocket(runDir), paths.attachments(runDir), `${runDir}/netfilter`, ...(heir ? [] : [zdsSocket])],
     ...[enrolment, `${enrolment}.tmp`, instancePath(stateDir)],
   ];
   for (const path of ours) {

@@ -1,4 +1,5 @@
 /** The redirect of this agent, as its configuration asks for it. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from '../base/log.ts';
 import { version } from '../base/version.ts';
@@ -15,6 +16,8 @@ import { openRedirect, type NetfilterDrivers } from '../redirect/open.ts';
 import { bpfObject } from '../sys/native.ts';
 import type { AgentConfig } from './config.ts';
 import { instanceId } from './instance.ts';
+
+export const NETFILTER_KINDS: readonly NetfilterKind[] = ['iptables', 'nftables'];
 
 export interface DriversOptions {
   config: AgentConfig;
@@ -35,7 +38,9 @@ export function removeNetfilter(
   log: Logger,
 ): Promise<string[]> {
   const { runDir, nodeNetns, procRoot } = config;
-  return uninstallNetfilter({ kind, nodeNetns, stateDir: stateDirOf(runDir, kind), procRoot, log, deadlineMs });
+  const stateDir = stateDirOf(runDir, kind);
+  if (!existsSync(stateDir)) return Promise.resolve([]); // it never ran
+  return uninstallNetfilter({ kind, nodeNetns, stateDir, procRoot, log, deadlineMs });
 }
 
 function netfilterOf(config: AgentConfig, log: Logger): NetfilterDrivers {

@@ -13,7 +13,9 @@ interface UninstallOptions extends HostDirectories {
   pinDir: string;
   zdsSocket: string;
   procRoot: string;
+  nodeNetns: string;
   deadlineMs: number;
+  handOver?: boolean;
   output?: Format;
 }
 
@@ -26,6 +28,8 @@ export function addUninstall(root: Command, cli: Cli): void {
     .option('--pin-dir <dir>', '--all: of that agent', '/sys/fs/bpf/culvert')
     .option('--zds-socket <path>', '--all: of that agent', '/var/run/ztunnel/ztunnel.sock')
     .option('--proc-root <dir>', "--all: the node's procfs", '/proc')
+    .option('--node-netns <path>', "--all: the node's network namespace", '/proc/1/ns/net')
+    .option('--hand-over', "--all: pods in which istio-cni's rules are again stay in the mesh by these")
     .option('--deadline-ms <ms>', '--all: how long captured connections of a pod may go on', Number, 3000)
     .addOption(formatOption())
     .action(async (options: UninstallOptions) => {
@@ -50,15 +54,24 @@ async function removeAgent({
   pinDir,
   zdsSocket,
   procRoot,
+  nodeNetns,
   deadlineMs,
+  handOver = false,
 }: UninstallOptions): Promise<{ pods: string[]; pins: boolean }> {
   const { knownInstanceId } = await import('../agent/instance.ts');
   const { removeFiles } = await import('../agent/leftovers.ts');
+  const { NETFILTER_KINDS, removeNetfilter } = await import('../agent/open-drivers.ts');
+  const { istioAsHeir } = await import('../redirect/istio-cni/index.ts');
   const { uninstallEbpf } = await import('../redirect/ebpf/index.ts');
   const { native } = await import('../sys/native.ts');
   native.sysctlProc(procRoot);
   const log = createLogger('uninstall', 'warn');
-  const done = await uninstallEbpf({ pinDir, instance: knownInstanceId(stateDir), procRoot, deadlineMs, force: false, log });
-  removeFiles({ runDir, stateDir, zdsSocket });
-  return done;
+  const instance = knownInstanceId(stateDir);
+  const { pods, pins } = await uninstallEbpf({
+    ...{ pinDir, instance, procRoot, deadlineMs, force: false, log },
+    ...(handOver && { heir: istioAsHeir }),
+  });
+  for (const kind of NETFILTER_KINDS) pods.push(...(await removeNetfilter({ runDir, nodeNetns, procRoot }, kind, deadlineMs, log)));
+  removeFiles({ runDir, stateDir, zdsSocket }, handOver);
+  return { pods, pins };
 }

@@ -61,6 +61,8 @@ export class Reconciler {
   #snapshot: MeshSnapshot | undefined;
   #leftovers: Leftover[] = [];
   #leaving = false;
+  /** pods that do not leave with the others */
+  readonly #stay = new Set<string>();
   #closed = false;
 
   constructor(options: ReconcilerOptions) {
@@ -145,15 +147,18 @@ export class Reconciler {
 
   /**
    * Takes every pod out of the mesh, in order, and lets none in any more: the node is left for good. Pods that are not out after
-   * `graceMs` go at once. @returns those that are still in after `deadlineMs`
+   * `graceMs` go at once.
+   * @param but stay as they are: somebody else has them now
+   * @returns those that are still in after `deadlineMs`
    */
-  async leave(graceMs: number, deadlineMs: number): Promise<Entry[]> {
+  async leave(graceMs: number, deadlineMs: number, but: readonly Entry[] = []): Promise<Entry[]> {
     this.#leaving = true;
+    for (const entry of but) this.#stay.add(entry.pod.subject.uid);
     for (const entry of this.registry.all()) {
       if (entry.record !== undefined) entry.decision = this.#decide(entry.record);
       this.#steer(entry);
     }
-    const still = (): Entry[] => this.registry.all().filter(({ pod }) => pod.state !== 'out');
+    const still = (): Entry[] => this.registry.all().filter(({ pod }) => pod.state !== 'out' && !this.#stay.has(pod.subject.uid));
     const out = (): true | undefined => (still().length === 0 ? true : undefined);
     if ((await this.until(out, graceMs)) === true) return [];
     for (const { pod } of still()) {
@@ -279,7 +284,7 @@ export class Reconciler {
   }
 
   #decide(record: PodRecord): ReturnType<typeof decide> {
-    if (this.#leaving) return { enrolled: false, reason: 'the agent leaves this node for good' };
+    if (this.#leaving && !this.#stay.has(record.uid)) return { enrolled: false, reason: 'the agent leaves this node for good' };
     return decide(record, this.#snapshot?.namespaces.get(record.namespace), this.#rules);
   }
 

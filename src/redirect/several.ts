@@ -43,7 +43,7 @@ export interface SeveralOptions {
   istio: Pick<IstioRules, 'meet' | 'capture' | 'release' | 'forget' | 'recheck' | 'warnings' | 'onWarnings' | 'close'>;
   /** what is done in a netns itself; default: the kernel */
   netns?: NetnsAccess;
-  /** between the last new connection that the old driver may take and its end; ms, default 1000 */
+  /** between the last new connection that the old driver may take and its end; ms, default 200 */
   settleMs?: number;
   /** how long connections that the old driver translates may go on; ms, default 60000 */
   moveDeadlineMs?: number;
@@ -308,7 +308,7 @@ export class SeveralDrivers implements RedirectDriver {
     if (this.#ending.has(key)) return;
     const netns = this.#netns.keep(pod.netnsFd);
     const end = async (): Promise<void> => {
-      const { settleMs = 1000, moveDeadlineMs = 60_000 } = this.#o;
+      const { settleMs = 200, moveDeadlineMs = 60_000 } = this.#o;
       try {
         await sleep(settleMs, undefined, { signal: this.#stop.signal });
         await driver.remove(cookie, netns.fd, moveDeadlineMs, true);

