@@ -13,6 +13,7 @@ interface RedirectOptions extends ReadingOptions {
   netns: string;
   dns?: boolean;
   ingressMode?: boolean;
+  quiet?: boolean;
 }
 
 export function addRedirect(root: Command, cli: Cli): void {
@@ -22,6 +23,7 @@ export function addRedirect(root: Command, cli: Cli): void {
     .option('--netns <path>', 'the namespace', '/proc/self/ns/net')
     .option('--dns', 'with on: capture DNS too')
     .option('--ingress-mode', 'with on: capture nothing inbound but port 15008')
+    .option('-q, --quiet', 'say nothing when it is done (for scripts)')
     .action(async (verb: 'on' | 'off' | 'show', options: RedirectOptions) => {
       const targets = findTargets(options);
       const [target] = targets;
@@ -35,6 +37,7 @@ export function addRedirect(root: Command, cli: Cli): void {
         };
         const request = verb === 'on' ? { op: 'redirect-on' as const, flags } : { op: `redirect-${verb}` as const };
         const result = await ask<RedirectStatus>(target, request, { fd });
+        if (options.quiet === true) return;
         await answer(cli.io, options.output, result, () => ({
           head: ['NETNS COOKIE', 'DATAPATH', 'LISTENERS', 'OUT', 'IN', 'DROPPED'],
           rows: [

@@ -136,6 +136,8 @@ test('redirect on, show, off: any namespace by its path', async () => {
     expect((await redirect('on')).document).toMatchObject({ netnsCookie: text, datapath: 'active', listeners: [] });
     expect((await redirect('show')).document).toMatchObject({ datapath: 'active' });
     expect(await must(inNetns(netns, ['ip', 'rule', 'show']))).toMatch(/32764:.*fwmark 0x111/);
+    const quiet = ['redirect', 'on', '--netns', netns, '--lab', lab.name, '--node', 'node1', '--quiet'];
+    expect(await attempt([...selfCommand(), ...quiet])).toMatchObject({ code: 0, stdout: '', stderr: '' });
     expect((await redirect('off')).document).toMatchObject({ datapath: 'none' });
     expect(await must(inNetns(netns, ['ip', 'rule', 'show']))).not.toMatch(/0x111/);
   } finally {
