@@ -229,9 +229,9 @@ export class NetfilterDriver implements RedirectDriver {
     return this.#turn(entry, async () => {
       try {
         await this.#records.write(record);
-        await this.#probes.put(pod.uid, record.addresses);
+        const [found] = await Promise.all([this.#backend.read(siteOf(entry)), this.#probes.put(pod.uid, record.addresses)]);
         put(netns.fd, view.missing);
-        await this.#bring(entry, shape, 'prepared', await this.#backend.read(siteOf(entry)));
+        await this.#bring(entry, shape, 'prepared', found);
         this.#translations.follow();
         return stateOf(entry, this.name);
       } catch (error) {

@@ -3,7 +3,8 @@ import { wire } from '../../maps/layout.ts';
 import type { DiagSocket } from '../../sys/native.ts';
 import type { Netns } from '../../sys/netns.ts';
 
-const TCP_ESTABLISHED = 1;
+/** TCP_ESTABLISHED, TCP_SYN_RECV, TCP_FIN_WAIT1, TCP_CLOSE_WAIT: something is still to come, or to be sent. */
+const OPEN: ReadonlySet<number> = new Set([1, 3, 4, 8]);
 const TCP_LISTEN = 10;
 const FIRST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 50;
@@ -25,7 +26,7 @@ function carrying(netns: Netns): DiagSocket[] {
 }
 
 export function capturedConnections(netns: Netns): number {
-  return carrying(netns).filter(({ state }) => state === TCP_ESTABLISHED).length;
+  return carrying(netns).filter(({ state }) => OPEN.has(state)).length;
 }
 
 /**

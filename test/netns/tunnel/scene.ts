@@ -56,8 +56,6 @@ export class TunnelScene {
   readonly pods = new Map<string, Pod>();
   readonly servers = new Map<string, ZdsServer>();
   readonly driver: RedirectDriver;
-  /** of the mesh; written by writeMesh */
-  policies: object[] = [];
   readonly #children: ChildProcess[] = [];
   readonly #meshFile: string;
   #pod = 2;
@@ -116,7 +114,6 @@ export class TunnelScene {
       namespaces: { shop: { labels: {} } },
       pods: pods.map(({ name, node, serviceAccount }) => ({ name, namespace: 'shop', node, serviceAccount, labels: { app: name } })),
       services: pods.map(({ name }) => ({ name, namespace: 'shop', selector: { app: name }, ports: [{ port: 80, targetPort: 8080 }] })),
-      policies: this.policies,
     };
     const lab = {
       pods: Object.fromEntries(
