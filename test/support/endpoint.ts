@@ -46,8 +46,8 @@ export interface Commands {
   echo: { args: { name: string; text: string }; result: { ok: boolean; code?: string } };
   /** ends a kept connection */
   shut: { args: { name: string }; result: Record<string, never> };
-  /** connects in a loop until `stop` */
-  load: { args: ConnectOptions & { name: string }; result: Record<string, never> };
+  /** connects in a loop until `stop`; pauseMs: between two */
+  load: { args: ConnectOptions & { name: string; pauseMs?: number }; result: Record<string, never> };
   stop: { args: { name: string }; result: { ok: number; failed: Record<string, number> } };
   /** the tunnel's listeners in a netns; mark and cgroup are what proves it */
   serve: {
@@ -207,6 +207,7 @@ const handlers: { [K in keyof Commands]: (args: Commands[K]['args']) => Promise<
         socket?.destroy();
         if (result.ok) state.ok++;
         else state.failed[result.code ?? '?'] = (state.failed[result.code ?? '?'] ?? 0) + 1;
+        if (o.pauseMs !== undefined) await new Promise((resolve) => setTimeout(resolve, o.pauseMs));
       }
     })();
     loads.set(o.name, state);
