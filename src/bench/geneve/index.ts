@@ -14,7 +14,6 @@ import { take } from './step.ts';
 import { acceptLocal, relaxed, requireForwarding } from './sysctls.ts';
 import { tunnelChains } from './tunnel-rules.ts';
 
-export { listenerPorts } from './plan.ts';
 export type { GeneveCounters } from './counters.ts';
 
 export interface GeneveOptions {
@@ -38,7 +37,7 @@ export interface Geneve {
 }
 
 /**
- * The listeners in the tunnel's namespace (`listenerPorts`) are the caller's: transparent, on 127.0.0.1 or any address.
+ * The listeners in the tunnel's namespace (15001, 15006, 15008) are the caller's: transparent, on 127.0.0.1 or any address.
  * @throws CulvertError LAB for namespaces that do not suit; KERNEL_UNSUPPORTED. Nothing is left then
  */
 export async function setUpGeneve({ nodeNetns, tunnelNetns, podNetns }: GeneveOptions): Promise<Geneve> {
