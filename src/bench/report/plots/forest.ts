@@ -9,7 +9,7 @@ import { logDomain, logTicks } from './logarithmic.ts';
 
 const ROW = 38;
 /** Room for names and for words. */
-const SIDES = { left: 146, right: 88 };
+const SIDES = { left: 144, right: 98 };
 
 type Drawn = Row & { found: Compared };
 

@@ -7,7 +7,7 @@ import { logDomain, logTicks } from './logarithmic.ts';
 
 const ROW = 32;
 /** Room for names. */
-const SIDES = { left: 62, right: 16 };
+const SIDES = { left: 62, right: 24 };
 const PERCENTILES = new Map([
   ['p50', 'p50'],
   ['p99', 'p99'],
