@@ -52,8 +52,8 @@ export interface World {
   close(): Promise<void>;
 }
 
-/** @param name of the lab, after "cvt-zt-" @param env of the tunnels, beside what the lab gives them */
-export async function buildWorld(name: string, env: Record<string, string> = {}): Promise<World> {
+/** @param name of the lab, after "cvt-zt-" @param env of the tunnels, beside what the lab gives them @param yaml its truth */
+export async function buildWorld(name: string, env: Record<string, string> = {}, yaml = TOPOLOGY): Promise<World> {
   const binary = process.env['CULVERT_TEST_ZTUNNEL'];
   if (binary === undefined) throw new Error('CULVERT_TEST_ZTUNNEL names no ztunnel');
   const lab = new LabPaths(`cvt-zt-${name}-${process.pid}`);
@@ -66,7 +66,7 @@ export async function buildWorld(name: string, env: Record<string, string> = {})
   chmodSync(start, 0o755);
   Object.assign(process.env, env);
   const saved = Object.keys(env);
-  await bringUp(lab, TOPOLOGY, parseTopology(TOPOLOGY, 'test'), { tunnel: { ztunnel: start } });
+  await bringUp(lab, yaml, parseTopology(yaml, 'test'), { tunnel: { ztunnel: start } });
   const scene = await Scene.set(lab);
   return {
     lab,
