@@ -16,7 +16,8 @@ export function howToRead(): Markup {
     </li>
     <li>
       “<strong>within noise</strong>”: two pairs of pods that are the same (<code>direct-2 / direct</code>, A/A) come out as far apart. Then
-      nothing is known but that the difference is small.
+      nothing is known but that the difference is small. “<strong>undecided</strong>”: the interval contains 1, and there is no such pair to
+      compare with.
     </li>
     <li>
       “<strong>iptables better</strong>” and “<strong>direct better</strong>” are printed like everything else, and marked where they speak
@@ -38,8 +39,9 @@ export function method(report: Report): Markup {
     report.rounds < ENOUGH_ROUNDS ? ` This run has fewer than ${ENOUGH_ROUNDS}, and its intervals promise less than they say.` : '';
   return html`<ul>
     <li>
-      All scenarios stand at once, each with one pair of pods of its own, on the same two nodes and with the same tunnel processes. In each
-      of ${count(report.rounds, 'round')} every scenario has its turn, in an order that rotates, so that none is always first or last.${few}
+      All scenarios stand at once, each with one pair of pods of its own, on the same ${report.environment.nodes === 1 ? 'node' : 'nodes'}
+      and with the same tunnel. In each of ${count(report.rounds, 'round')} every scenario has its turn, in an order that rotates, so that
+      none is always first or last.${few}
     </li>
     <li>
       Intervals: percentile bootstrap of the median, ${RESAMPLES.toLocaleString('en-US')} resamples, a fixed seed, so that the same samples
@@ -55,7 +57,7 @@ export function method(report: Report): Markup {
     <li>Warm-up is dropped. Sockets in TIME_WAIT are limited alike in every pod.</li>
     <li>
       CPU time is what cgroup v2 accounts to client, server and tunnel; the kernel’s work for a packet is nearly all in it, because whoever
-      sends does it. What kernel threads do is not: it is in what others used, below.
+      sends does it. What kernel threads do is not: it is in what others used (Environment).
     </li>
   </ul>`;
 }

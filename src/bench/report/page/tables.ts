@@ -64,8 +64,12 @@ export function ratioTable({ rows, pairs }: Section): Markup | string {
   if (compared.length === 0) return '';
   return html`<table>
     <caption>
-      Ratios a / b, each taken inside a round, with their intervals; who did better stands below. The last column is the A/A pair and the
-      noise that follows from it: ratios that near to 1 mean nothing.
+      Ratios a / b, each taken inside a round, with their intervals; who did better stands
+      below.${
+        pairs.some(({ twin }) => twin)
+          ? ' The last column is the A/A pair and the noise that follows from it: ratios that near to 1 mean nothing.'
+          : ''
+      }
     </caption>
     <thead>
       <tr>
