@@ -11,18 +11,27 @@ const LONGEST_PAUSE_MS = 50;
 const PORTS: readonly number[] = [wire.PORT_OUTBOUND, wire.PORT_INBOUND, wire.PORT_HBONE, wire.PORT_DNS];
 const tunnels = { mark: wire.MARK_TUNNEL, mask: wire.MARK_MASK } as const;
 
+/** The ebpf driver gives the 15001 listener mark 0x111, which it keeps when the pod moves from there, and what it accepts has it, too. */
+const either = { mark: wire.MARK_TUNNEL & wire.MARK_LOCAL, mask: wire.MARK_TUNNEL & wire.MARK_LOCAL } as const;
+const isTunnels = ({ mark }: DiagSocket): boolean => (mark & wire.MARK_MASK) === wire.MARK_TUNNEL;
+const wasEbpfs = ({ mark, sport }: DiagSocket): boolean => (mark & wire.MARK_MASK) === wire.MARK_LOCAL && sport === wire.PORT_OUTBOUND;
+
 export function tunnelListeners(netns: Netns): { port: number; alive: boolean }[] {
-  const ports = new Set(netns.run({ op: 'sockets', ...tunnels, listening: true }).map(({ sport }) => sport));
+  const sockets = netns.run({ op: 'sockets', ...either, listening: true });
+  const ports = new Set(sockets.filter((socket) => isTunnels(socket) || wasEbpfs(socket)).map(({ sport }) => sport));
   return PORTS.filter((port) => ports.has(port)).map((port) => ({ port, alive: true }));
 }
 
 /** Sockets of captured connections: what was accepted on a redirected port, and what goes on to the application as its client. */
 function carrying(netns: Netns): DiagSocket[] {
-  const [addresses, sockets] = [netns.run({ op: 'addresses' }), netns.run({ op: 'sockets', ...tunnels })];
+  const [addresses, sockets] = [netns.run({ op: 'addresses' }), netns.run({ op: 'sockets', ...either })];
   const own = new Set(addresses.map(({ address }) => address));
   const redirected = (port: number): boolean => port === wire.PORT_OUTBOUND || port === wire.PORT_INBOUND || port === wire.PORT_DNS;
   const plain = (address: string): string => address.replace(/^::ffff:(?=.*\.)/, '');
-  return sockets.filter(({ state, sport, dst }) => state !== TCP_LISTEN && (redirected(sport) || own.has(plain(dst))));
+  return sockets.filter(
+    (socket) =>
+      socket.state !== TCP_LISTEN && (wasEbpfs(socket) || (isTunnels(socket) && (redirected(socket.sport) || own.has(plain(socket.dst))))),
+  );
 }
 
 export function capturedConnections(netns: Netns): number {
