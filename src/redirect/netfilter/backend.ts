@@ -1,6 +1,6 @@
 /** What iptables and nftables do differently, behind one seam: reading and writing our rules of one netns. */
 import type { DatapathState } from '../driver.ts';
-import type { Family, Rule, Shape, Stage } from './rules.ts';
+import type { Family, Shape, Stage } from './rules.ts';
 
 /** Our rules of a netns as the kernel has them. */
 export interface Found {
@@ -50,8 +50,4 @@ export interface Backend {
 export interface Member {
   address: string;
   uid: string;
-}
-
-export function countsOf(rules: readonly Rule[], packets: (rule: Rule) => number): Map<string, number> {
-  return new Map(rules.map((rule) => [rule.id, packets(rule)]));
 }

@@ -113,6 +113,23 @@ describe.each(['iptables', 'nftables'] as const)('%s', (kind) => {
     });
   });
 
+  it('refuses everybody but the node where no tunnel listens', async () => {
+    const target = scene.targetOf(plain);
+    await scene.driver.prepare(target);
+    expect((await onClient.call('echo', { host: plain.ip4, port: PORTS.echo })).ok).toBe(true);
+    await scene.driver.activate(target.netnsCookie);
+    try {
+      for (const family of FAMILIES) {
+        const there = { host: plain[family], port: PORTS.echo };
+        expect((await onClient.call('echo', there)).ok).toBe(false);
+        expect((await onNode.call('echo', there)).ok).toBe(true);
+        expect(await onPlain.call('echo', { host: web[family], port: PORTS.echo })).toMatchObject({ ok: false, error: 'ECONNREFUSED' });
+      }
+    } finally {
+      await scene.driver.remove(target.netnsCookie, plain.netnsFd, 0);
+    }
+  });
+
   it('serves a pod without IPv6', async () => {
     const old = await scene.pod('old', 'node2', { ipv6: false });
     const untouched = netnsState(old.netnsName);
