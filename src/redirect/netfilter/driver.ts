@@ -29,6 +29,8 @@ export interface NetfilterParts {
 }
 
 const SCOPE_UNIVERSE = 0;
+/** Reading every pod's counters takes a twentieth of the time at most: with hundreds of pods that is a process for each. */
+const COUNTING_SHARE = 20;
 /** Pods whose counters are read at once. */
 const AT_ONCE = 4;
 
@@ -46,6 +48,9 @@ export class NetfilterDriver implements RedirectDriver {
   /** as last read: reading them takes a process per netns */
   readonly #counted = new Map<bigint, Tally[]>();
   #counting: Promise<void> | undefined;
+  /** somebody wanted them since they were last read */
+  #wanted = false;
+  #countAfter = 0;
   #rechecking: Promise<void> | undefined;
   #closed = false;
 
@@ -63,9 +68,9 @@ export class NetfilterDriver implements RedirectDriver {
     for (const { record } of enrolled.values()) this.#probes.know(record.uid, record.addresses);
   }
 
-  /** The node's part as it should be, for pods of an earlier run. */
+  /** The node's part as it should be, and what was counted so far, for pods of an earlier run. */
   async start(): Promise<void> {
-    await this.#probes.restore();
+    await Promise.all([this.#probes.restore(), this.#count()]);
   }
 
   async prepare(pod: PodTarget): Promise<EnrolledNetns> {
@@ -144,9 +149,15 @@ export class NetfilterDriver implements RedirectDriver {
     return { close: () => undefined };
   }
 
-  /** Counters are read for everybody who asks for all of them. */
+  /** Counters are read anew when somebody asked for all of them meanwhile. */
   refreshNode(): void {
-    this.#counting ??= this.#count().finally(() => (this.#counting = undefined));
+    if (!this.#wanted || this.#counting !== undefined || performance.now() < this.#countAfter) return;
+    this.#wanted = false;
+    const started = performance.now();
+    this.#counting = this.#count().finally(() => {
+      this.#counting = undefined;
+      this.#countAfter = performance.now() + COUNTING_SHARE * (performance.now() - started);
+    });
   }
 
   /** What somebody took away from the rules of a pod or of the node is put back. */
@@ -184,7 +195,9 @@ export class NetfilterDriver implements RedirectDriver {
     return entry === undefined ? [] : this.#talliesOf(cookie, entry, this.#backend.readSync(siteOf(entry)));
   }
 
+  /** As read after the last time that somebody asked. */
   readAll(): { tallies: Tally[]; maps: Occupancy[] } {
+    this.#wanted = true;
     return { tallies: [...this.#counted.values()].flat(), maps: [] };
   }
 

@@ -272,6 +272,7 @@ describe.each(['iptables', 'nftables'] as const)('%s', (kind) => {
 
   it('is taken up by the next run of the agent, and taken off without one', async () => {
     const second: RedirectDriver = await createNetfilterDriver(options);
+    expect(second.readAll().tallies.some(({ cookie, reason }) => cookie === client.cookie && reason === 'tunnel')).toBe(true);
     const states = second
       .snapshot()
       .map(({ uid, state }) => `${uid} ${state}`)
