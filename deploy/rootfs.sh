@@ -10,8 +10,11 @@ case $root in /*) ;; *) root=$OLDPWD/$root ;; esac
 
 executables='build/culvert build/culvert-cni'
 addon=build/addon/culvert.node
-# what src/ runs: `culvert verify` opens a network namespace of its own (src/agent/probe-netns.ts)
-programs='cat ip nsenter sh unshare'
+# what src/ runs: `culvert verify` opens a network namespace of its own (src/agent/probe-netns.ts); the drivers iptables and nftables,
+# and the taking over from istio-cni, use the tools of netfilter
+programs='cat ip nsenter sh unshare nft ipset'
+# one executable with many names, for each variant, and the modules that it loads by rule
+xtables='xtables-nft-multi xtables-legacy-multi'
 PATH=$PATH:/usr/sbin:/sbin
 
 for file in $executables "$addon"; do
@@ -46,6 +49,21 @@ for program in $programs; do
     place "$path" "/usr/bin/$program" 755
 done
 
+for program in $xtables; do
+    path=$(command -v "$program") || { echo "rootfs.sh: $program is not installed here (package iptables)" >&2; exit 1; }
+    place "$path" "/usr/sbin/$program" 755
+    variant=${program#xtables-}
+    for name in iptables ip6tables; do
+        for verb in '' -save -restore; do ln -s "$program" "$root/usr/sbin/$name-${variant%-multi}$verb"; done
+    done
+done
+for name in iptables ip6tables; do
+    for verb in '' -save -restore; do ln -s xtables-nft-multi "$root/usr/sbin/$name$verb"; done
+done
+modules=$(dirname "$(find /usr/lib /lib -name libxt_tcp.so -print -quit)")
+mkdir -p "$root$modules"
+cp -L --reflink=auto "$modules"/lib{xt,ipt,ip6t}_*.so "$root$modules"
+
 # The addon where src/sys/unpack.ts would put it, so that nothing has to be unpacked: the root may be read-only. It has to be the one
 # that is inside the executable, which may be of an earlier build.
 within='const { readFileSync } = require("node:fs"); process.exit(readFileSync(process.argv[1]).includes(readFileSync(process.argv[2])) ? 0 : 1)'
@@ -55,7 +73,7 @@ mkdir -m 700 "$root/var/cache/culvert" "$root$unpacked"
 place "$addon" "$unpacked/culvert.node" 500
 
 # Every library by the path that the loader asks for; "not found" is an error here instead of one at run time.
-libraries=$(cd "$root" && ldd usr/local/bin/* usr/bin/* ".$unpacked/culvert.node")
+libraries=$(cd "$root" && ldd usr/local/bin/* usr/bin/* usr/sbin/xtables-* "$(find . -name libxt_tcp.so)" ".$unpacked/culvert.node")
 if grep -F 'not found' <<<"$libraries" >&2; then exit 1; fi
 sed -nE 's/^\t(.* => )?(\/[^ ]+) \(0x.*/\2/p' <<<"$libraries" | sort -u | while read -r library; do
     mkdir -p "$root${library%/*}"

@@ -42,8 +42,8 @@ describe.each(readdirSync(GOLDEN))('privileges of %s', (file) => {
     expect(security).toMatchObject({ privileged: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } });
     expect(security.seccompProfile?.type).toBe(file === 'everything.yaml' ? 'Localhost' : 'RuntimeDefault');
     const added: Record<string, string[] | undefined> = {
-      // the last for directories of nodes that do not belong to root
-      'culvert-node': [...NEEDED_CAPABILITIES, 'DAC_OVERRIDE'],
+      // the last for directories of nodes that do not belong to root, and for legacy iptables
+      'culvert-node': [...NEEDED_CAPABILITIES, 'DAC_OVERRIDE', 'NET_RAW'],
       ztunnel: ['NET_ADMIN', 'SYS_ADMIN'],
     };
     expect(security.capabilities.add).toEqual(added[name]);
