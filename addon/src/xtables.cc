@@ -88,7 +88,7 @@ std::vector<std::string> chainsOf(const Family& family, const std::vector<uint8_
 }
 
 std::vector<std::string> chainsIn(const Family& family, const std::string& table) {
-  const Fd fd(check(::socket(family.family, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW), "socket", "raw"));
+  const Fd fd(check(::socket(family.family, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket", "udp"));
   for (int attempts = 0;; attempts++) {
     GetInfo info = {};
     socklen_t length = sizeof info;

@@ -57,8 +57,19 @@ function netfilterOf(config: AgentConfig, log: Logger): NetfilterDrivers {
 }
 
 export function openDrivers({ config, cgroupRoot, tunnels, log }: DriversOptions): Promise<RedirectDriver> {
-  const { redirectDriver, pinDir, nodeNetns, procRoot, probeExemption, kubeletCgroup, stateDir, maxPods, istioRules, leaveDeadlineMs } =
-    config;
+  const {
+    redirectDriver,
+    pinDir,
+    nodeNetns,
+    procRoot,
+    probeExemption,
+    kubeletCgroup,
+    stateDir,
+    maxPods,
+    istioRules,
+    leaveDeadlineMs,
+    runDir,
+  } = config;
   return openRedirect({
     choice: redirectDriver,
     ebpf: {
@@ -76,7 +87,12 @@ export function openDrivers({ config, cgroupRoot, tunnels, log }: DriversOptions
     },
     netfilter: netfilterOf(config, log),
     tunnels,
-    istio: new IstioRules({ keep: istioRules === 'keep', deadlineMs: leaveDeadlineMs, log }),
+    istio: new IstioRules({
+      keep: istioRules === 'keep',
+      deadlineMs: leaveDeadlineMs,
+      lockFile: join(runDir, 'netfilter/xtables.lock'),
+      log,
+    }),
     log,
   });
 }

@@ -5,15 +5,13 @@ import { emptyTables, nftDelete, NFT_CAPTURE_OFF, restoreWithout } from './remov
 import type { IptablesTrace, Table, Traces } from './traces.ts';
 
 /** New connections are no longer Istio's; translated ones go on. @throws CulvertError SYSTEM */
-export async function clearCapture(netnsFd: number, traces: Traces): Promise<void> {
-  const place = { netnsFd };
+export async function clearCapture(place: Place, traces: Traces): Promise<void> {
   if (traces.nftables.capturing) await nft(place, NFT_CAPTURE_OFF);
   for (const trace of traces.iptables) await clearIptables(place, trace, ['nat']);
 }
 
 /** Everything else. Connections that are still translated end by it. @throws CulvertError SYSTEM */
-export async function clearRest(netnsFd: number, traces: Traces): Promise<void> {
-  const place = { netnsFd };
+export async function clearRest(place: Place, traces: Traces): Promise<void> {
   if (traces.nftables.tables.length > 0) await nft(place, nftDelete(traces.nftables.tables));
   for (const trace of traces.iptables) await clearIptables(place, trace, trace.tables);
 }
@@ -22,11 +20,11 @@ export async function clearRest(netnsFd: number, traces: Traces): Promise<void> 
  * Tables of iptables-nft that nobody uses any more: with them goes the hook that makes conntrack look at every packet. (Tables of legacy
  * iptables stay for as long as the netns.)
  */
-export async function dropEmptyTables(netnsFd: number, families: readonly IptablesTrace['family'][]): Promise<void> {
+export async function dropEmptyTables(place: Place, families: readonly IptablesTrace['family'][]): Promise<void> {
   for (const family of families) {
-    const saved = await save({ netnsFd }, { variant: 'nft', family });
+    const saved = await save(place, { variant: 'nft', family });
     const empty = emptyTables(saved);
-    if (empty.length > 0) await nft({ netnsFd }, empty.map((table) => `delete table ${family === 4 ? 'ip' : 'ip6'} ${table}\n`).join(''));
+    if (empty.length > 0) await nft(place, empty.map((table) => `delete table ${family === 4 ? 'ip' : 'ip6'} ${table}\n`).join(''));
   }
 }
 

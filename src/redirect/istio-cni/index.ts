@@ -6,11 +6,14 @@
  *
  * Rules that come back are somebody else's doing (istio-cni still runs): said at the pod, and taken off again after a long pause only.
  */
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { Netns } from '../../sys/netns.ts';
 import type { PodTarget } from '../driver.ts';
+import type { Place } from '../netfilter/command.ts';
 import { clearCapture, clearRest, dropEmptyTables } from './clear.ts';
 import { shelter, unshelter } from './shelter.ts';
 import { captures, isClean, kindsOf, readTraces, type Traces } from './traces.ts';
@@ -27,6 +30,8 @@ export interface IstioRulesOptions {
   /** how long translated connections may go on; ms */
   deadlineMs: number;
   log: Logger;
+  /** the lock that legacy iptables asks for; its directory is made */
+  lockFile: string;
   /** between two looks at them; ms, default 500 */
   pollMs?: number;
   /** before rules that came back are taken off again; ms, default ten minutes */
@@ -158,7 +163,7 @@ export class IstioRules {
     try {
       const traces = readTraces(pod.netns);
       if (isClean(traces)) return;
-      await clearCapture(pod.netns.fd, traces);
+      await clearCapture(this.#placeOf(pod.netns), traces);
       pod.cleared = performance.now();
       pod.fault = undefined;
       this.#o.log.info({ pod: pod.name, rules: kindsOf(traces) }, 'taken over from istio-cni: its rules capture nothing any more');
@@ -179,15 +184,21 @@ export class IstioRules {
       const end = performance.now() + deadlineMs;
       while (translatedConnections(netns) > 0 && performance.now() < end) await sleep(pollMs, undefined, { signal: this.#stop.signal });
       const left = translatedConnections(netns);
-      await clearRest(netns.fd, readTraces(netns));
+      await clearRest(this.#placeOf(netns), readTraces(netns));
       const families = traces.iptables.filter(({ variant }) => variant === 'nft').map(({ family }) => family);
-      await dropEmptyTables(netns.fd, families);
+      await dropEmptyTables(this.#placeOf(netns), families);
       log.info({ pod: pod.name, cut: left }, "istio-cni's rules are gone from a pod");
     } catch (error) {
       if (!this.#stop.signal.aborted) throw error;
     } finally {
       netns.close();
     }
+  }
+
+  #placeOf(netns: Netns): Place {
+    const { lockFile } = this.#o;
+    mkdirSync(dirname(lockFile), { recursive: true });
+    return { netnsFd: netns.fd, env: { XTABLES_LOCKFILE: lockFile } };
   }
 
   #failed(cookie: bigint, pod: Pod, error: unknown): void {

@@ -24,8 +24,10 @@ let several: SeveralDrivers;
 let ebpf: RedirectDriver;
 let outside: Endpoint;
 let tunnelPid = 0;
+let nodeDir = '';
 
 function driversOf(node: TestNode): SeveralDrivers {
+  nodeDir = node.dir;
   ebpf = createEbpfDriver({
     object: bpfObject(),
     pinDir: `${node.bpffs}/agent`,
@@ -49,7 +51,7 @@ function over(keep: boolean): SeveralDrivers {
     open: () => Promise.reject(new Error('no other is asked for')),
     retire: () => Promise.resolve(),
     tunnels: () => [tunnelPid],
-    istio: new IstioRules({ keep, deadlineMs: 30_000, pollMs: 20, log }),
+    istio: new IstioRules({ keep, deadlineMs: 30_000, lockFile: `${nodeDir}/xtables.lock`, pollMs: 20, log }),
     log,
   });
 }
