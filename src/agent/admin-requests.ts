@@ -11,7 +11,7 @@ import type { AdminHandler } from './admin.ts';
 import { podsOf, statusOf, type Known } from './answers.ts';
 import type { AgentConfig } from './config.ts';
 import { examine } from './doctor.ts';
-import { ManualRedirect } from './redirect.ts';
+import { ManualRedirect, tunnelListens } from './redirect.ts';
 import { verifyPods } from './verify.ts';
 
 /** @param latest what the source said last */
@@ -25,6 +25,7 @@ export function adminRequests(
   const manual = new ManualRedirect({
     driver,
     cookieOf: (fd) => native.netnsCookie(fd),
+    listens: tunnelListens,
     processes: () => processes(config.procRoot),
     held: () => heldNetns(config.procRoot),
   });

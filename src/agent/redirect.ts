@@ -17,24 +17,34 @@ export interface ManualRedirectParts {
   driver: RedirectDriver;
   /** of an open netns; throws for anything else */
   cookieOf: (fd: number) => bigint;
-  /** pids among which a tunnel that listens already is looked for */
+  /** somebody with the tunnel's mark listens in this netns */
+  listens: (netnsFd: number) => boolean;
+  /** pids among which that tunnel is looked for */
   processes: () => number[];
   /** inodes of the netns that somebody can still use */
   held: () => Set<string>;
 }
 
+/** Asks the netns itself. @throws CulvertError SYSTEM when it cannot be entered */
+export function tunnelListens(netnsFd: number): boolean {
+  const netns = Netns.adopt(netnsFd); // not closed: the fd is the caller's
+  return netns.run({ op: 'sockets', mark: wire.MARK_TUNNEL, mask: wire.MARK_MASK, listening: true }).length > 0;
+}
+
 export class ManualRedirect {
   readonly #driver: RedirectDriver;
   readonly #cookieOf: (fd: number) => bigint;
+  readonly #listens: (netnsFd: number) => boolean;
   readonly #processes: () => number[];
   readonly #held: () => Set<string>;
   /** inode by cookie. The driver's watch keeps these alive: nothing but this says when they are nobody's any more. */
   readonly #known = new Map<bigint, string>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor({ driver, cookieOf, processes, held }: ManualRedirectParts) {
+  constructor({ driver, cookieOf, listens, processes, held }: ManualRedirectParts) {
     this.#driver = driver;
     this.#cookieOf = cookieOf;
+    this.#listens = listens;
     this.#processes = processes;
     this.#held = held;
   }
@@ -85,8 +95,7 @@ export class ManualRedirect {
 
   /** A tunnel that listens here already: nobody says which process it is, so all are looked at, but only where one listens. */
   #adopt(netnsFd: number, cookie: bigint): void {
-    const netns = Netns.adopt(netnsFd); // not closed: the fd is the caller's
-    if (netns.run({ op: 'sockets', mark: wire.MARK_TUNNEL, mask: wire.MARK_MASK, listening: true }).length === 0) return;
+    if (!this.#listens(netnsFd)) return;
     for (const pid of this.#processes()) {
       try {
         this.#driver.adoptListeners(cookie, pid);

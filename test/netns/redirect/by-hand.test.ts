@@ -1,7 +1,7 @@
 /** `culvert redirect on`: what the agent does for it, with the real driver. */
 import { readlinkSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ManualRedirect } from '../../../src/agent/redirect.ts';
+import { ManualRedirect, tunnelListens } from '../../../src/agent/redirect.ts';
 import { heldNetns } from '../../../src/sys/held-netns.ts';
 import { native } from '../../../src/sys/native.ts';
 import { processes } from '../../../src/sys/procfs.ts';
@@ -17,6 +17,7 @@ beforeAll(async () => {
   manual = new ManualRedirect({
     driver: scene.driver,
     cookieOf: (fd) => native.netnsCookie(fd),
+    listens: tunnelListens,
     processes: () => {
       asked++;
       return processes();

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -123,25 +123,38 @@ describe('trusted tunnels', () => {
 describe('redirect by hand', () => {
   it('goes on and off, twice as once, and leaves pods alone', async () => {
     const driver = new FakeDriver();
-    const manual = new ManualRedirect(driver, BigInt, () => [42]);
-    expect(manual.show(5)).toMatchObject({ netnsCookie: '5', datapath: 'none' });
-    expect(await manual.on(5, { dns: false })).toMatchObject({ netnsCookie: '5', datapath: 'active' });
+    const [mine, pods] = [openSync('/dev/null', 'r'), openSync('/dev/null', 'r')];
+    const manual = new ManualRedirect({
+      driver,
+      cookieOf: (fd) => (fd === mine ? 5n : 6n),
+      listens: () => true,
+      processes: () => [42],
+      held: () => new Set(),
+    });
+    expect(manual.show(mine)).toMatchObject({ netnsCookie: '5', datapath: 'none' });
+    expect(await manual.on(mine, { dns: false })).toMatchObject({ netnsCookie: '5', datapath: 'active' });
     expect(driver.kernel.get(5n)).toMatchObject({ uid: 'redirect:5', flags: { dns: false, ingressMode: false, markOnly: true } });
-    await manual.on(5, {});
+    await manual.on(mine, {});
     expect(driver.calls.filter((call) => call.startsWith('adopt'))).toHaveLength(2);
-    expect(await manual.off(5)).toMatchObject({ datapath: 'none' });
-    expect(await manual.off(5)).toMatchObject({ datapath: 'none' });
+    expect(await manual.off(mine)).toMatchObject({ datapath: 'none' });
+    expect(await manual.off(mine)).toMatchObject({ datapath: 'none' });
+    await manual.on(mine, {});
+    await manual.prune(); // nobody holds it
+    expect(manual.show(mine)).toMatchObject({ datapath: 'none' });
     await driver.prepare({
       uid: 'u',
       namespace: 'shop',
       name: 'web',
-      netnsFd: 6,
+      netnsFd: pods,
       netnsCookie: 6n,
       netnsPath: '',
       flags: { dns: true, ingressMode: false, markOnly: false },
     });
-    await expect(manual.off(6)).rejects.toMatchObject({ code: 'NETNS_TAKEN' });
-    await expect(manual.on(6, {})).rejects.toThrow('belongs to pod shop/web');
+    await expect(manual.off(pods)).rejects.toMatchObject({ code: 'NETNS_TAKEN' });
+    await expect(manual.on(pods, {})).rejects.toThrow('belongs to pod shop/web');
+    await manual.prune();
+    expect(driver.kernel.has(6n)).toBe(true);
+    for (const fd of [mine, pods]) closeSync(fd);
     await expect(manual.on(undefined, {})).rejects.toMatchObject({ code: 'USAGE' });
   });
 });
