@@ -1,8 +1,9 @@
-/** A node whose rules are those of legacy iptables: pods get theirs in the same way, as istio-cni does it. */
-import { closeSync, openSync } from 'node:fs';
+/** What a node has to write rules with: legacy iptables, as istio-cni follows it; or nothing. */
+import { execFileSync } from 'node:child_process';
+import { closeSync, mkdirSync, openSync, symlinkSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createLogger } from '../../../src/base/log.ts';
-import { createNetfilterDriver } from '../../../src/redirect/netfilter/index.ts';
+import { createNetfilterDriver, probeNetfilter } from '../../../src/redirect/netfilter/index.ts';
 import { native } from '../../../src/sys/native.ts';
 import { TestNode, type TestPod } from '../../support/netns.ts';
 import { inNetns } from './netns-state.ts';
@@ -19,6 +20,26 @@ beforeAll(async () => {
   pod = await node.pod('a', 2);
 });
 afterAll(() => node.close());
+
+it('is refused by a probe that names the packages where the programs are missing', async () => {
+  const bin = `${node.dir}/bin`;
+  mkdirSync(bin);
+  for (const program of ['nsenter', 'unshare'])
+    symlinkSync(execFileSync('which', [program], { encoding: 'utf8' }).trim(), `${bin}/${program}`);
+  const path = process.env['PATH'];
+  process.env['PATH'] = bin;
+  try {
+    const o = { nodeNetns: node.nodeNetns, stateDir: `${node.dir}/probe`, log };
+    expect(await probeNetfilter('iptables', o)).toEqual({
+      usable: false,
+      reasons: ['iptables is not installed (package iptables)', 'ipset is not installed (package ipset)'],
+    });
+    expect(await probeNetfilter('nftables', o)).toEqual({ usable: false, reasons: ['nft is not installed (package nftables)'] });
+    await expect(createNetfilterDriver({ ...o, kind: 'nftables' })).rejects.toMatchObject({ code: 'KERNEL_UNSUPPORTED' });
+  } finally {
+    process.env['PATH'] = path;
+  }
+});
 
 it('is followed where the node has legacy rules, and leaves nothing of them', async () => {
   inNetns(`${node.prefix}-node`, 'iptables-legacy -A FORWARD -j ACCEPT; ip6tables-legacy -A FORWARD -j ACCEPT');
