@@ -10,7 +10,7 @@ import { pairName, sectionsOf, type Section } from './view.ts';
 export function cautions(report: Report): string[] {
   const { strangers } = report.environment;
   return [
-    ...(report.valid ? [] : [`This run is not valid: ${report.invalidReasons.join('; ') || 'no reason given'}.`]),
+    ...(report.valid ? [] : [`This run is not valid: ${some(report.invalidReasons, 2) || 'no reason given'}.`]),
     ...(report.quick ? ['This is a first look (--quick): few and short rounds, not to be quoted.'] : []),
     ...(report.rounds < ENOUGH_ROUNDS
       ? [`It has only ${count(report.rounds, 'round')}; below ${ENOUGH_ROUNDS} an interval promises little, hence “better?”.`]
@@ -52,9 +52,21 @@ function overall({ rows }: Section): string {
   const open = compared.filter(({ winner }) => winner === undefined);
   const losses =
     lost.length === 0 ? 'in none' : `in ${lost.length} (${lost.map(({ title, ratio }) => `${title}: ${told(ratio)}`).join('; ')})`;
-  const undecided = open.length === 0 ? '' : `; ${open.length} cannot be told apart (${open.map(({ title }) => title).join('; ')})`;
+  const undecided =
+    open.length === 0
+      ? ''
+      : `; ${open.length} cannot be told apart (${some(
+          open.map(({ title }) => title),
+          6,
+        )})`;
   const few = compared.some(({ ratio }) => ratio.rounds < ENOUGH_ROUNDS) ? 'As far as so few rounds can tell, ' : '';
   return `${few}ebpf is better than iptables in ${won.length} of ${count(compared.length, 'metric')}, iptables is better ${losses}${undecided}.`;
+}
+
+/** The first ones, and how many more there are: the tables and the section on validity have all. */
+function some(texts: readonly string[], most: number): string {
+  const more = texts.length - most;
+  return [...texts.slice(0, most), ...(more > 0 ? [`and ${more} more`] : [])].join('; ');
 }
 
 /** The figures that hold on few processors: CPU time per operation. */
