@@ -4,7 +4,8 @@
  * tunnel then reaches anything does not matter: a denial by policy is the mesh at work.
  */
 import { closeSync, openSync } from 'node:fs';
-import type { Native } from '../sys/native.ts';
+import type { DiagSocket, Native } from '../sys/native.ts';
+import { wire } from '../maps/layout.ts';
 import { describe, systemCause } from '../base/errors.ts';
 import { Slots } from '../base/slots.ts';
 import type { Entry } from '../enrol/registry.ts';
@@ -17,11 +18,17 @@ import { openProbeNetns, type ProbeNetns } from './probe-netns.ts';
 export interface VerifyOptions {
   node: string;
   nodeNetns: string;
-  driver: Pick<RedirectDriver, 'onEvent'>;
+  driver: Pick<RedirectDriver, 'onEvent' | 'name' | 'servedBy'>;
   native: Pick<Native, 'netnsConnect' | 'netnsRun' | 'socketNames' | 'socketReset'>;
   /** addresses of pods anywhere in the mesh, as destinations */
   knownIps: () => string[];
 }
+
+/** netns of a pod whose driver reports no events; undefined: it does */
+type Witness = number | undefined;
+
+/** where rules of netfilter send what they capture */
+const TUNNEL_ACCEPTS: readonly number[] = [wire.PORT_OUTBOUND, wire.PORT_INBOUND];
 
 interface Verdict {
   ok: boolean;
@@ -66,11 +73,13 @@ async function verifyPod(entry: Entry, probe: ProbeNetns | string, o: VerifyOpti
     return result(detail, detail);
   }
   const ips = entry.record?.ips ?? [];
+  const served = (entry.pod.subject.cookie === undefined ? undefined : o.driver.servedBy?.(entry.pod.subject.cookie)) ?? o.driver.name;
+  const witness = served === 'ebpf' ? undefined : netns.fd;
   const [outbound, inbound] = await Promise.all([
-    all(ips, (ip) => tryOut(netns.fd, ip, ips, o)),
+    all(ips, (ip) => tryOut(netns.fd, ip, ips, witness, o)),
     all(ips, (ip) => {
       if (flags.ingressMode) return Promise.resolve({ ok: true, detail: `${ip}: not captured, as its annotation asks` });
-      return typeof probe === 'string' ? Promise.resolve({ ok: false, detail: probe }) : tryIn(probe, ip, o);
+      return typeof probe === 'string' ? Promise.resolve({ ok: false, detail: probe }) : tryIn(probe, ip, witness, o);
     }),
   ]);
   return result(outbound, inbound);
@@ -83,14 +92,14 @@ async function all(ips: string[], attempt: (ip: string) => Promise<Verdict>): Pr
   return { ok: verdicts.every((verdict) => verdict.ok), detail: verdicts.map((verdict) => verdict.detail).join('; ') };
 }
 
-function tryOut(netnsFd: number, ip: string, own: string[], o: VerifyOptions): Promise<Verdict> {
+function tryOut(netnsFd: number, ip: string, own: string[], witness: Witness, o: VerifyOptions): Promise<Verdict> {
   const family = familyOf(ip);
   const target = o.knownIps().find((known) => familyOf(known) === family && !own.includes(known)) ?? NOBODY[family];
-  return attempt(netnsFd, target, 'outbound', ['accepted'], o);
+  return attempt(netnsFd, target, 'outbound', ['accepted'], witness, o);
 }
 
-async function tryIn(probe: ProbeNetns, ip: string, o: VerifyOptions): Promise<Verdict> {
-  const verdict = await attempt(probe.fd, ip, 'inbound', ['tunnel', 'hbone'], o);
+async function tryIn(probe: ProbeNetns, ip: string, witness: Witness, o: VerifyOptions): Promise<Verdict> {
+  const verdict = await attempt(probe.fd, ip, 'inbound', ['tunnel', 'hbone'], witness, o);
   if (verdict.ok || forwards(ip, o)) return verdict;
   return { ok: false, detail: `${verdict.detail}; this node does not forward, so this says nothing of the pod` };
 }
@@ -112,6 +121,7 @@ async function attempt(
   ip: string,
   direction: DatapathEvent['direction'],
   proofs: string[],
+  witness: Witness,
   o: VerifyOptions,
 ): Promise<Verdict> {
   const dst = formatAddress({ ip, port: PORT });
@@ -129,6 +139,7 @@ async function attempt(
     });
     const { local } = o.native.socketNames(fd);
     const src = formatAddress({ ip: local.address, port: local.port });
+    if (witness !== undefined) return judgeBySockets(witness, local, src, dst, o);
     return await judge(seen, src, dst, proofs);
   } catch (error) {
     const code = systemCause(error).systemCode;
@@ -142,6 +153,21 @@ async function attempt(
     events.close();
     if (fd !== undefined) o.native.socketReset(fd);
   }
+}
+
+/**
+ * Rules tell nobody what they redirect. What was accepted does: a socket in the pod's netns whose other end is ours, on a port of the
+ * tunnel, which is where its rules send a connection that was dialled to another.
+ */
+function judgeBySockets(netnsFd: number, local: { address: string; port: number }, src: string, dst: string, o: VerifyOptions): Verdict {
+  const [result] = o.native.netnsRun(netnsFd, [{ op: 'sockets', mark: 0, mask: 0 }]);
+  const sockets = result?.ok === true ? (result.value as DiagSocket[]) : [];
+  const plain = (address: string): string => address.replace(/^::ffff:(?=.*\.)/, '');
+  const peer = sockets.find((socket) => socket.dport === local.port && plain(socket.dst) === plain(local.address));
+  if (peer !== undefined && TUNNEL_ACCEPTS.includes(peer.sport))
+    return { ok: true, detail: `${src} to ${dst}: redirected, accepted by the tunnel on ${peer.sport}` };
+  const who = peer === undefined ? 'nobody in the pod' : `port ${peer.sport}`;
+  return { ok: false, detail: `${src} to ${dst}: connected, but accepted by ${who}, not by the tunnel` };
 }
 
 /** Our end of a connect that failed after its SYN; see `netnsConnect`. */

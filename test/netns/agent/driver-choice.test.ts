@@ -1,6 +1,7 @@
 /** Which driver serves a node's pods: taken over from istio-cni, moved by a forced change while they talk, moved back, told apart. */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { VerifyResult } from '../../../src/agent/api.ts';
 import { createLogger } from '../../../src/base/log.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { captures, readTraces } from '../../../src/redirect/istio-cni/index.ts';
@@ -139,6 +140,11 @@ describe('redirect drivers of an agent', () => {
     await stopLoads();
     await echoes('of ebpf');
     expect((await scene.status()).driver).toMatchObject({ name: forced, forced: true });
+    for (const { pod, ok, outbound, inbound } of await scene.ask<VerifyResult[]>({ op: 'verify' })) {
+      expect([pod, ok, outbound.detail, inbound.detail]).toEqual([pod, true, outbound.detail, inbound.detail]);
+      expect(outbound.detail).toContain('accepted by the tunnel on 15001');
+      expect(inbound.detail).toContain('accepted by the tunnel on 15006');
+    }
     await until(
       () => tree(scene.node.bpffs).filter((name) => !name.endsWith('.debug')).length === 0,
       10_000,
