@@ -62,12 +62,13 @@ export const link = { nodeDevice: 'gnv-ztunnel', tunnelDevice: 'gnv0', address: 
 export const encapsulationBytes = 20 + 8 + 8 + 14;
 
 export const podSet = 'culvert-gnv-pods';
+/** Not CULVERT_…: those the agent's own iptables driver takes for its own, and takes away what it did not put. */
 export const chains = {
-  prerouting: 'CULVERT_GNV_PRERT',
-  postrouting: 'CULVERT_GNV_POSTRT',
-  input: 'CULVERT_GNV_INPUT',
-  output: 'CULVERT_GNV_OUTPUT',
-  forward: 'CULVERT_GNV_FORWARD',
+  prerouting: 'NODE_GNV_PRERT',
+  postrouting: 'NODE_GNV_POSTRT',
+  input: 'NODE_GNV_INPUT',
+  output: 'NODE_GNV_OUTPUT',
+  forward: 'NODE_GNV_FORWARD',
   /** in the tunnel's namespace */
-  tunnel: 'CULVERT_GNV_TUNNEL',
+  tunnel: 'NODE_GNV_TUNNEL',
 } as const;
