@@ -270,8 +270,8 @@ export class NetfilterDriver implements RedirectDriver {
     await this.#probes.put(record.uid, record.addresses);
     put(entry.netns.fd, view.missing);
     const stage: Stage = entry.stage === 'none' ? 'prepared' : entry.stage;
-    const shape = stage === 'prepared' ? shapeOf(pod.flags, record.virtualInterfaces, pod.flags.dns) : this.#shapeNow(entry);
-    await this.#correct(entry, shape, stage);
+    const prepared = shapeOf(pod.flags, record.virtualInterfaces, pod.flags.dns);
+    await this.#correct(entry, stage === 'prepared' ? prepared : this.#shapeNow(entry), stage);
     return stateOf(entry, this.name);
   }
 
@@ -296,12 +296,13 @@ export class NetfilterDriver implements RedirectDriver {
   }
 
   /**
-   * Questions go to a tunnel that answers them: one that does not listen for them would leave the pod without names. By hand the
-   * tunnel may come later.
+   * Questions go to a tunnel that answers them: one that does not listen for them when the pod becomes active would leave it without
+   * names. Once captured they stay so, whatever becomes of the listener. By hand the tunnel may come later.
    */
-  #shapeNow({ record: { flags, virtualInterfaces }, netns }: Enrolled): Shape {
-    const dns = flags.dns && (flags.markOnly || tunnelListeners(netns).some(({ port }) => port === wire.PORT_DNS));
-    return shapeOf(flags, virtualInterfaces, dns);
+  #shapeNow({ record: { flags, virtualInterfaces, shape }, stage, netns }: Enrolled): Shape {
+    const answered = (): boolean => tunnelListeners(netns).some(({ port }) => port === wire.PORT_DNS);
+    const captured = stage !== 'prepared' && shape.dns;
+    return shapeOf(flags, virtualInterfaces, flags.dns && (flags.markOnly || captured || answered()));
   }
 
   async #leave(entry: Enrolled, there: boolean, deadlineMs: number, successor: boolean): Promise<void> {

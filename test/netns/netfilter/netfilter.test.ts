@@ -244,6 +244,9 @@ describe.each(['iptables', 'nftables'] as const)('%s', (kind) => {
           ['dns-tcp', 2],
         ]),
       );
+      server.close();
+      await scene.driver.recheckPods();
+      expect(netnsState(plain.netnsName)).toContain('15053'); // whatever becomes of the listener
       await scene.driver.drain(target.netnsCookie);
       expect(await askUdp(plain.netnsFd, '10.77.0.99')).toBeUndefined();
     } finally {

@@ -19,8 +19,11 @@ export async function resolver(netnsFd: number): Promise<{ close(): void }> {
     socket.on('data', (question: Buffer) => socket.end(`15053 ${question.toString()}`));
     socket.on('error', () => undefined);
   });
+  let open = true;
   return {
     close: () => {
+      if (!open) return;
+      open = false;
       for (const udp of udps) udp.close();
       tcp.close();
     },
