@@ -41,6 +41,6 @@ function sentence({ sport, mark }: DiagSocket): string {
   const who = local ? "that pass the tunnel by, kubelet's probes for one," : 'that come through the tunnel';
   return (
     `listener on port ${sport} has mark 0x${mark.toString(16)}: connections ${who} cannot reach it; ` +
-    'take the mark (SO_MARK) off that listener, or leave the pod out of the mesh with label istio.io/dataplane-mode=none'
+    'take the mark (SO_MARK) off that listener, or have the pod redirected by rules with annotation culvert.dev/redirect-driver=nftables (or iptables)'
   );
 }

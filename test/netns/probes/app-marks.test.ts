@@ -43,7 +43,7 @@ async function listen(port: number, mark: number, address: string): Promise<numb
 const THROUGH = 'that come through the tunnel';
 const BESIDE = "that pass the tunnel by, kubelet's probes for one,";
 const sentence = (port: number, mark: string, who = THROUGH): string =>
-  `listener on port ${port} has mark ${mark}: connections ${who} cannot reach it; take the mark (SO_MARK) off that listener, or leave the pod out of the mesh with label istio.io/dataplane-mode=none`;
+  `listener on port ${port} has mark ${mark}: connections ${who} cannot reach it; take the mark (SO_MARK) off that listener, or have the pod redirected by rules with annotation culvert.dev/redirect-driver=nftables (or iptables)`;
 
 /** of those that are there all the time */
 const before = (): string[] => [sentence(7000, '0x10'), sentence(7001, '0x1111', BESIDE)];
