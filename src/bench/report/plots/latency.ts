@@ -5,7 +5,7 @@ import { colours } from './colours.ts';
 import { draw, innerWidth } from './draw.ts';
 import { logDomain, logTicks } from './logarithmic.ts';
 
-const ROW = 32;
+const ROW = 36;
 /** Room for names. */
 const SIDES = { left: 62, right: 24 };
 const PERCENTILES = new Map([
@@ -95,7 +95,12 @@ function specOf(unit: string, names: string[], marks: readonly Mark[]): object {
           },
         },
       },
-      { mark: { type: 'text', dy: -9, fontSize: 9 }, encoding: { y, x: { ...x, field: 'median' }, text: { field: 'text' } } },
+      // Neighbouring percentiles come near to each other: one's number above, the next one's below.
+      ...percentiles.map((percentile, i) => ({
+        transform: [{ filter: { field: 'percentile', equal: percentile } }],
+        mark: { type: 'text', dy: i % 2 === 0 ? -9 : 11, fontSize: 9 },
+        encoding: { y, x: { ...x, field: 'median' }, text: { field: 'text' } },
+      })),
     ],
   };
 }
