@@ -3,7 +3,6 @@ import { readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LabPaths } from '../lab/paths.ts';
 import { podStatuses } from '../lab/settled.ts';
-import { podKey } from '../lab/topology.ts';
 import { askCounts, type Counts } from './counts.ts';
 import { isEnrolled, isRedirected } from './options.ts';
 import type { Pair } from './pair.ts';
@@ -76,9 +75,4 @@ function tunnelLog(lab: LabPaths, pair: Pair): string {
 export function difference(after: Evidence, before: Evidence): Evidence {
   const fields = ['redirected', 'tunnel', 'server', 'received'] as const;
   return Object.fromEntries(fields.map((field) => [field, after[field] - before[field]])) as unknown as Evidence;
-}
-
-/** "namespace/name" for messages. */
-export function clientOf(pair: Pair): string {
-  return podKey(pair.client.place.pod);
 }

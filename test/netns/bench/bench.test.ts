@@ -50,11 +50,9 @@ test('every path proven by its counters; a pod that vanishes makes its scenario 
 
 test('Ctrl-C in the middle: exit code 130, no report, nothing is left', async () => {
   const out = join(dir, 'interrupted');
-  const [node, ...args] = [...selfCommand(), 'bench', '--quick', '--rounds', '1000', '--scenarios', 'direct', '--out', out] as [
-    string,
-    ...string[],
-  ];
-  const child = spawn(node, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const [node, ...args] = selfCommand() as [string, ...string[]];
+  const flags = ['--quick', '--rounds', '1000', '--scenarios', 'direct', '--out', out];
+  const child = spawn(node, [...args, 'bench', ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
   const exited = once(child, 'exit');
   let said = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
