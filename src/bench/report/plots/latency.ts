@@ -46,19 +46,24 @@ async function latencyPlot(connections: string, rows: readonly Row[]): Promise<s
   if (marks.length === 0) return undefined;
   const title = `Latency over ${connections} kept ${connections === '1' ? 'connection' : 'connections'}`;
   const unit = rows[0]?.unit ?? '';
-  const names = [...new Set(marks.map(({ scenario }) => scenario))];
+  // A scenario whose figures are all void or n/a keeps its row, and says so there.
+  const kinds = new Map(rows.flatMap(({ shown }) => [...shown].map(([name, { kind }]) => [name, kind] as const)));
+  const names = [...kinds].filter(([, kind]) => kind !== 'none').map(([name]) => name);
+  const words = names
+    .filter((name) => !marks.some(({ scenario }) => scenario === name))
+    .map((scenario) => ({ scenario, text: kinds.get(scenario) === 'void' ? 'void' : 'n/a' }));
   return draw({
     title,
     subtitle: `${unit}, less is better`,
-    description: describe(title, unit, marks),
+    description: `${describe(title, unit, marks)}${words.map(({ scenario, text }) => ` ${scenario}: ${text}.`).join('')}`,
     ...SIDES,
     height: names.length * ROW,
     bottom: 62,
-    spec: specOf(unit, names, marks),
+    spec: specOf(unit, names, marks, words),
   });
 }
 
-function specOf(unit: string, names: string[], marks: readonly Mark[]): object {
+function specOf(unit: string, names: string[], marks: readonly Mark[], words: readonly object[]): object {
   const values = marks.map(({ scenario, percentile, median, low, high }) => ({
     scenario,
     percentile,
@@ -95,6 +100,7 @@ function specOf(unit: string, names: string[], marks: readonly Mark[]): object {
           },
         },
       },
+      { data: { values: words }, mark: { type: 'text', align: 'left', dx: 4 }, encoding: { y, x: { value: 0 }, text: { field: 'text' } } },
       // Neighbouring percentiles come near to each other: one's number above, the next one's below.
       ...percentiles.map((percentile, i) => ({
         transform: [{ filter: { field: 'percentile', equal: percentile } }],
