@@ -7,9 +7,11 @@
 import { enums } from '../../maps/index.ts';
 import type { Netns } from '../../sys/netns.ts';
 
-const SET_V4 = 'istio-inpod-probes-v4';
-const SET_V6 = 'istio-inpod-probes-v6';
-const TABLE = 'istio-ambient-nat';
+const RULES = [
+  { table: 'istio-ambient-nat', v4: 'istio-inpod-probes-v4', v6: 'istio-inpod-probes-v6' },
+  // our own drivers of rules: a pod that moves from or to them has both for a while, and its probes come by their rule
+  { table: 'culvert-nat', v4: 'culvert-probes-v4', v6: 'culvert-probes-v6' },
+] as const;
 
 /**
  * @param node the node's netns
@@ -17,7 +19,10 @@ const TABLE = 'istio-ambient-nat';
  * @throws CulvertError SYSTEM
  */
 export function istioHostRule(node: Netns): number {
-  const lookups = node.run({ op: 'nft-lookups', table: TABLE });
-  const ruled = (set: string): boolean => lookups.includes(set) || node.run({ op: 'ipset-references', name: set }) > 0;
-  return (ruled(SET_V4) ? enums.istio_probes.ISTIO_PROBES_V4 : 0) | (ruled(SET_V6) ? enums.istio_probes.ISTIO_PROBES_V6 : 0);
+  const ruled = (family: 'v4' | 'v6'): boolean =>
+    RULES.some(
+      ({ table, [family]: set }) =>
+        node.run({ op: 'nft-lookups', table }).includes(set) || node.run({ op: 'ipset-references', name: set }) > 0,
+    );
+  return (ruled('v4') ? enums.istio_probes.ISTIO_PROBES_V4 : 0) | (ruled('v6') ? enums.istio_probes.ISTIO_PROBES_V6 : 0);
 }
