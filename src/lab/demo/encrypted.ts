@@ -35,16 +35,20 @@ async function identitiesOf(scene: Scene, local: string, pod: string, node: stri
   return `${sides[0]?.['src.identity']} to ${sides[0]?.['dst.identity']}`;
 }
 
+/** Istio's ztunnel draws lots. That so many all fall on one of two pods does not happen. */
+const DRAWS = 40;
+
 /** By the service's virtual address: every endpoint has its turn. */
 export async function byService(scene: Scene, family: Family): Promise<string> {
   const vip = scene.vip('shop/web', family);
   const servers: string[] = [];
-  for (let i = 0; i < 4; i += 1) {
+  const all = (): boolean => servers.includes('web-1') && servers.includes('web-2');
+  while (servers.length < 4 || (!all() && servers.length < DRAWS)) {
     const { seen } = await scene.http(scene.client, vip, 80);
     expect(seen.peer === scene.ip('shop/client', family), `the server saw ${seen.peer}`);
     servers.push(seen.hostname);
   }
-  expect(servers.includes('web-1') && servers.includes('web-2'), `only ${[...new Set(servers)].join()} answered`);
+  expect(all(), `only ${[...new Set(servers)].join()} answered`);
   return `${vip}:80 answered by ${servers.join(', ')}`;
 }
 
