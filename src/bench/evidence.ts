@@ -1,13 +1,12 @@
 /** Reads the counters that prove which path a client's connections took: of the redirect, the tunnel and the server. */
 import { readFileSync, truncateSync } from 'node:fs';
-import { join } from 'node:path';
 import type { LabPaths } from '../lab/paths.ts';
 import { podStatuses } from '../lab/settled.ts';
 import { askCounts, type Counts } from './counts.ts';
 import { isEnrolled, isRedirected } from './options.ts';
-import type { Pair } from './pair.ts';
+import { countsDirectory, type Pair } from './pair.ts';
 import type { TunnelKind } from './report.ts';
-import { OWN_NETNS } from './stand-in.ts';
+import { OWN_NETNS, standInCounts } from './stand-in.ts';
 import type { Evidence, Path } from './validity.ts';
 
 export interface Witnesses {
@@ -15,10 +14,6 @@ export interface Witnesses {
   tunnel: TunnelKind;
   /** what the rules of the node-level redirect counted */
   geneve: (() => Promise<number>) | undefined;
-}
-
-export function standInCounts(lab: LabPaths): string {
-  return join(lab.dir, 'counts', 'tunnel.sock');
 }
 
 export function pathOf({ scenario }: Pair, tunnel: TunnelKind): Path {
@@ -56,7 +51,7 @@ async function redirectedOf({ lab, geneve }: Witnesses, { scenario, client }: Pa
 
 /** The node-level redirect brings everybody's connections to one place, but only one scenario has it. */
 async function standIn({ lab }: Witnesses, { scenario, client }: Pair): Promise<Counts> {
-  const counts = await askCounts(standInCounts(lab));
+  const counts = await askCounts(standInCounts(countsDirectory(lab), client.place.pod.node));
   return counts[scenario === 'geneve' ? OWN_NETNS : client.uid] ?? { accepted: 0, bytes: 0 };
 }
 

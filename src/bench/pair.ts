@@ -49,8 +49,13 @@ export interface Pair {
   lost?: string;
 }
 
+/** Where all servers of a lab tell their counts. */
+export function countsDirectory(lab: LabPaths): string {
+  return join(lab.dir, 'counts');
+}
+
 export function countsPath(lab: LabPaths, { namespace, name }: PodName): string {
-  return join(lab.dir, 'counts', `${namespace}-${name}.sock`);
+  return join(countsDirectory(lab), `${namespace}-${name}.sock`);
 }
 
 /** Resolves when both pods answer. @throws CulvertError CHECK_FAILED, LAB */

@@ -7,10 +7,10 @@ import { podStatuses } from '../lab/settled.ts';
 import type { LabTunnel } from '../lab/tunnels.ts';
 import { bringUp } from '../lab/up.ts';
 import { Netns } from '../sys/netns.ts';
-import { standInCounts, type Witnesses } from './evidence.ts';
+import type { Witnesses } from './evidence.ts';
 import { setUpGeneve, type Geneve } from './geneve/index.ts';
 import { isEnrolled, type BenchOptions } from './options.ts';
-import { closePair, countsPath, openPair, POD_SYSCTLS, type Pair } from './pair.ts';
+import { closePair, countsDirectory, countsPath, openPair, POD_SYSCTLS, type Pair } from './pair.ts';
 import type { Scenario, TunnelKind } from './report.ts';
 import { benchTopology } from './topology.ts';
 
@@ -66,7 +66,7 @@ async function opened(lab: LabPaths, scenarios: readonly Scenario[], tunnel: Tun
 
 function labTunnel(lab: LabPaths, { ztunnel }: BenchOptions, tunnel: TunnelKind): LabTunnel {
   if (tunnel === 'builtin') return tunnel;
-  if (tunnel === 'none') return { argv: [...selfCommand(), 'bench-tunnel', '--counts', standInCounts(lab)] };
+  if (tunnel === 'none') return { argv: [...selfCommand(), 'bench-tunnel', '--counts', countsDirectory(lab)] };
   if (ztunnel === undefined) throw new CulvertError('USAGE', 'use an external tunnel: nobody said which');
   return { ztunnel };
 }

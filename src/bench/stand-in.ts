@@ -5,6 +5,7 @@
  * It also listens in its own netns: a node-level redirect brings connections there.
  */
 import { closeSync } from 'node:fs';
+import { join } from 'node:path';
 import { createLogger } from '../base/log.ts';
 import { native, type EchoServer } from '../sys/native.ts';
 import { TUNNEL_MARK } from '../tunnel/ports.ts';
@@ -20,10 +21,15 @@ export const OWN_NETNS = 'node';
 /** By uid: the listeners in that pod's netns. */
 type Served = Map<string, number[]>;
 
-export async function runStandIn(zdsSocket: string, counts: string): Promise<void> {
+/** One node's, in the directory where all of them are. */
+export function standInCounts(directory: string, node: string): string {
+  return join(directory, `tunnel-${node}.sock`);
+}
+
+export async function runStandIn(zdsSocket: string, directory: string, node: string): Promise<void> {
   const server = native.echoServer(ECHO_THREADS);
   const served: Served = new Map([[OWN_NETNS, listenIn(server, -1)]]);
-  await tellCounts(counts, () => countsOf(server, served));
+  await tellCounts(standInCounts(directory, node), () => countsOf(server, served));
   const client = new ZdsClient(
     zdsSocket,
     {

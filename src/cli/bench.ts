@@ -51,11 +51,11 @@ function addHidden(root: Command, cli: Cli): void {
     });
   root
     .command('bench-tunnel', { hidden: true })
-    .requiredOption('--counts <socket>')
+    .requiredOption('--counts <directory>')
     .requiredOption('--zds-socket <socket>')
-    .option('--node <node>', 'as every tunnel of the lab is told')
-    .action(async ({ counts, zdsSocket }: { counts: string; zdsSocket: string }) => {
+    .requiredOption('--node <node>')
+    .action(async ({ counts, zdsSocket, node }: { counts: string; zdsSocket: string; node: string }) => {
       const { runStandIn } = await import('../bench/stand-in.ts');
-      await runStandIn(zdsSocket, counts);
+      await runStandIn(zdsSocket, counts, node);
     });
 }
