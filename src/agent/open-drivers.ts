@@ -49,7 +49,7 @@ function netfilterOf(config: AgentConfig, log: Logger): NetfilterDrivers {
   return {
     probe: (kind) => probeNetfilter(kind, options(kind)),
     create: (kind) => createNetfilterDriver(options(kind)),
-    serves: (kind) => servesNetfilter(options(kind)),
+    serves: (kind) => existsSync(stateDirOf(runDir, kind)) && servesNetfilter(options(kind)),
     uninstall: async (kind) => {
       await removeNetfilter(config, kind, 0, log);
     },
