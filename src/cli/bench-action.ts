@@ -24,7 +24,9 @@ export async function bench(cli: Cli, flags: Flags): Promise<void> {
   const progress = new Progress(cli.io.err, process.stderr.isTTY);
   const interruption = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.once(signal, () => {
+    // Every one: some send two at once (timeout does), and the second must not end the process while it takes the lab down.
+    process.on(signal, () => {
+      if (interruption.signal.aborted) return;
       progress.line(`${signal}: taking the lab down`);
       interruption.abort(new Interrupted());
     });
