@@ -49,7 +49,7 @@ interface Total {
   kept: LoadAnswer['kept'];
 }
 
-/** Out of node1 and into it, over HBONE and in plaintext, and past it where nothing of node1's tunnel is on the way. */
+/** Out of node1, into it and within it, over HBONE and in plaintext. */
 async function underLoad(act: () => Promise<void>): Promise<Total> {
   const ways = [
     { by: client, host: scene.ip('shop/web-2'), workers: 4, kept: 4 },
@@ -57,6 +57,9 @@ async function underLoad(act: () => Promise<void>): Promise<Total> {
     { by: client, host: scene.ip('legacy/old'), workers: 2, kept: 2 },
     { by: other, host: scene.ip('shop/web-1'), workers: BETWEEN, kept: 4 },
     { by: plain, host: scene.ip('shop/web-1'), workers: 2, kept: 2 },
+    // HBONE too, from node1's tunnel to itself
+    { by: client, host: scene.ip('shop/web-1'), workers: 4, kept: 2 },
+    { by: client, host: scene.ip('shop/web-1', 6), workers: 2, kept: 2 },
   ];
   const log = new AccessLogReader(world.lab.node('node2').tunnelLog);
   await Promise.all(ways.map(({ by, ...way }, i) => by.ask({ op: 'load', id: String(i), port: echoPorts.bytes, ...way })));
@@ -69,13 +72,16 @@ async function underLoad(act: () => Promise<void>): Promise<Total> {
   }
   const answers = await stop();
   const total: Total = { ok: 0, failed: [], between: 0, kept: { rounds: 0, ended: 0, broken: 0 } };
+  const each: number[] = [];
   for (const [i, { ok, failed, kept }] of answers.entries()) {
     expect(ok).toBeGreaterThan(0);
     total.ok += ok;
+    each.push(ok);
     for (const key of ['rounds', 'ended', 'broken'] as const) total.kept[key] += kept[key];
     if (ways[i]?.by === other) total.between += betweenTunnels(failed, log);
     else total.failed.push(...Object.entries(failed).map(([cause, count]) => `${count} × ${cause} on way ${i}, to ${ways[i]?.host ?? ''}`));
   }
+  console.log(`new connections by way: ${each.join(', ')}`);
   return total;
 }
 
