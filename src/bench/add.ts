@@ -10,7 +10,7 @@ import { createNetns, removeNetns } from '../lab/network/netns.ts';
 import { chainOf, newSandbox } from '../lab/pods.ts';
 import { setPod } from '../lab/state.ts';
 import { podKey, readTopology } from '../lab/topology.ts';
-import { rotated } from './interleave.ts';
+import { balanced } from './interleave.ts';
 import type { Sample, Scenario, TunnelKind } from './report.ts';
 import { extraPod } from './topology.ts';
 
@@ -25,7 +25,7 @@ export interface Adding {
 export async function measureAdd(scenarios: readonly Scenario[], { lab, tunnel, rounds, signal }: Adding): Promise<Sample[]> {
   const samples: Sample[] = [];
   for (let round = 1; round <= rounds; round += 1) {
-    for (const scenario of rotated(scenarios, round - 1)) {
+    for (const scenario of balanced(scenarios, round - 1)) {
       const sample = { round, scenario, tunnel, metric: 'add', unit: 'ms' };
       try {
         samples.push({ ...sample, value: await addOnce(lab, podKey(extraPod(scenario))), valid: true });

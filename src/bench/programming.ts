@@ -2,7 +2,7 @@
 import { describe } from '../base/errors.ts';
 import type { LabPaths } from '../lab/paths.ts';
 import { createNetns, ipBatch, removeNetns } from '../lab/network/netns.ts';
-import { rotated } from './interleave.ts';
+import { balanced } from './interleave.ts';
 import { programmersOf, programmingNode, type Programmer } from './programmers.ts';
 import type { Sample, Scenario, TunnelKind } from './report.ts';
 import { median } from 'simple-statistics';
@@ -36,7 +36,7 @@ export async function measureProgramming(scenarios: readonly Scenario[], { lab, 
       );
     }
     for (let round = 1; round <= rounds; round += 1) {
-      for (const programmer of rotated(programmers, round - 1)) {
+      for (const programmer of balanced(programmers, round - 1)) {
         samples.push(...(await measureOne(programmer, lab, { round, tunnel })));
         signal.throwIfAborted();
       }

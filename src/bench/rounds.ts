@@ -1,6 +1,6 @@
-/** The measured rounds of one tunnel: every kind of load, every scenario, in rotated order. */
+/** The measured rounds of one tunnel: every kind of load, every scenario, in balanced order. */
 import type { Witnesses } from './evidence.ts';
-import { rotated } from './interleave.ts';
+import { balanced } from './interleave.ts';
 import { measure, type Timing } from './measure.ts';
 import type { Pair } from './pair.ts';
 import type { Progress } from './progress.ts';
@@ -32,7 +32,7 @@ export async function measureRounds({ witnesses, pairs, tasks, rounds, timing, c
   for (let round = 1; round <= rounds; round += 1) {
     const fresh: Sample[] = [];
     for (const task of tasks) {
-      for (const pair of rotated(pairs, round - 1)) {
+      for (const pair of balanced(pairs, round - 1)) {
         progress.step(`${witnesses.tunnel}: round ${round} of ${rounds}, ${task.name}, ${pair.scenario}`);
         const run = await measure(witnesses, pair, task, round, timing, cpus);
         signal.throwIfAborted();

@@ -40,8 +40,8 @@ export function method(report: Report): Markup {
   return html`<ul>
     <li>
       All scenarios stand at once, each with one pair of pods of its own, on the same ${report.environment.nodes === 1 ? 'node' : 'nodes'}
-      and with the same tunnel. In each of ${count(report.rounds, 'round')} every scenario has its turn, in an order that rotates, so that
-      none is always first or last.${few}
+      and with the same tunnel. In each of ${count(report.rounds, 'round')} every scenario has its turn, in an order that changes, so that
+      none is always first, or always behind the same one.${few}
     </li>
     <li>
       Intervals: percentile bootstrap of the median, ${RESAMPLES.toLocaleString('en-US')} resamples, a fixed seed, so that the same samples
