@@ -38,7 +38,7 @@ const MOST_ROUNDS = 1000;
 const FULL = {
   scenarios: ['direct', 'direct-2', 'iptables', 'ebpf', 'geneve'],
   tunnels: ['none', 'builtin'],
-  rounds: 7,
+  rounds: 10,
   warmMs: 300,
   measureMs: 1500,
   sizes: defaultSizes,

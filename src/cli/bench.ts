@@ -5,7 +5,7 @@ import type { Cli } from './main.ts';
 import { formatOption, type Format } from './output.ts';
 
 const TIME = `
-It builds a lab of its own beside whatever runs here, and takes it down again. As called without flags it takes about 15 minutes
+It builds a lab of its own beside whatever runs here, and takes it down again. As called without flags it takes about 20 minutes
 on two processors; --quick answers in some 20 seconds. Each round of one tunnel takes about 10 seconds per scenario. Nothing else
 should run meanwhile: the report says how much did. Exit code 1 when the counters do not prove that the intended path was taken.`;
 
@@ -21,7 +21,7 @@ export function addBench(root: Command, cli: Cli): void {
     )
     .option('--tunnel <list>', 'of none (a stand-in that echoes: the redirect alone), builtin, external; none,builtin by default')
     .option('--ztunnel <path>', "executable of the external tunnel: Istio's ztunnel")
-    .option('--rounds <n>', 'how often each is measured, at least 5; 7 by default')
+    .option('--rounds <n>', 'how often each is measured, at least 5; 10 by default')
     .option('--seconds <s>', 'measured time of one run; 1.5 by default')
     .option('--nodes <n>', '1: client and server on one node, the default; 2: on two')
     .option('--quick', 'a first look, not to be quoted: few and short rounds, no mesh, iptables and ebpf with the stand-in')

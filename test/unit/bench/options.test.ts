@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { isEnrolled, isRedirected, notApplicable, parseOptions, type BenchFlags } from '../../../src/bench/options.ts';
 import { scenarios } from '../../../src/bench/report.ts';
+import { medianInterval } from '../../../src/bench/statistics/interval.ts';
 
 const out = '/tmp/nowhere';
 
@@ -12,6 +13,17 @@ describe('defaults', () => {
     expect(options.rounds).toBeGreaterThanOrEqual(5);
     expect(options.tunnels).toEqual(['none', 'builtin']);
     expect(options).toMatchObject({ nodes: 1, quick: false, ztunnel: undefined });
+  });
+
+  test('so many rounds that every order of the scenarios comes equally often, and intervals hold the median as often as they say', () => {
+    const { rounds, scenarios: measured } = parseOptions({ out });
+    expect(rounds % (measured.length * (measured.length % 2 === 0 ? 1 : 2))).toBe(0);
+    let state = 1;
+    const random = (): number => (state = (state * 48_271) % 2_147_483_647) / 2_147_483_647;
+    const held = Array.from({ length: 4000 }, () => medianInterval(Array.from({ length: rounds }, random))).filter(
+      ({ low, high }) => low <= 0.5 && high >= 0.5,
+    ).length;
+    expect(held / 4000).toBeGreaterThan(0.93);
   });
 
   test('quick is few and short rounds of what matters most, and may be bent', () => {
