@@ -15,8 +15,10 @@ export interface Programmer {
   scenario: Scenario;
   /** behind the metric's name: "program-istio-cni" */
   suffix: '' | '-istio-cni';
-  program(netnsPath: string): Promise<void>;
-  remove(netnsPath: string): Promise<void>;
+  /** @returns milliseconds */
+  program(netnsPath: string): Promise<number>;
+  /** @returns milliseconds */
+  remove(netnsPath: string): Promise<number>;
   close(): Promise<void>;
 }
 
@@ -42,12 +44,8 @@ export function programmersOf(scenarios: readonly Scenario[]): ProgrammerKind[] 
 const istioCni: Programmer = {
   scenario: 'iptables',
   suffix: '-istio-cni',
-  program: async (netns) => {
-    await applyAsIstioCni(netns, { ipv6: true, dns: true });
-  },
-  remove: async (netns) => {
-    await removeAsIstioCni(netns, { ipv6: true });
-  },
+  program: (netns) => applyAsIstioCni(netns, { ipv6: true, dns: true }),
+  remove: (netns) => removeAsIstioCni(netns, { ipv6: true }),
   close: () => Promise.resolve(),
 };
 
@@ -80,16 +78,20 @@ function ofDriver(scenario: Scenario, driver: RedirectDriver, uninstall: () => P
       using netns = Netns.open(path);
       const { cookie } = netns;
       const name = `programming-${cookie}`;
+      const before = performance.now();
       await driver.prepare({
         ...{ uid: name, namespace: 'bench', name, netnsFd: netns.fd, netnsCookie: cookie, netnsPath: path },
         flags: { dns: true, ingressMode: false, markOnly: false },
       });
       await driver.activate(cookie);
+      return performance.now() - before;
     },
     async remove(path) {
       using netns = Netns.open(path);
+      const before = performance.now();
       await driver.drain(netns.cookie);
       await driver.remove(netns.cookie, netns.fd, 0);
+      return performance.now() - before;
     },
     async close() {
       driver.close();

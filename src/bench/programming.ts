@@ -56,8 +56,8 @@ async function measureOne(programmer: Programmer, lab: LabPaths, at: { round: nu
   try {
     const netns = await Promise.all(paths.map(makeNetns));
     const values = {
-      program: await timed(netns, (path) => programmer.program(path)),
-      remove: await timed(netns, (path) => programmer.remove(path)),
+      program: await typical(netns, (path) => programmer.program(path)),
+      remove: await typical(netns, (path) => programmer.remove(path)),
     };
     return Object.entries(values).map(([verb, value]) => ({ ...sample, metric: `${verb}${suffix}`, value, valid: true }));
   } catch (error) {
@@ -68,14 +68,10 @@ async function measureOne(programmer: Programmer, lab: LabPaths, at: { round: nu
   }
 }
 
-/** Milliseconds, the median. */
-async function timed(netns: readonly string[], act: (path: string) => Promise<void>): Promise<number> {
+/** The median of what it takes in each. */
+async function typical(netns: readonly string[], act: (path: string) => Promise<number>): Promise<number> {
   const times: number[] = [];
-  for (const path of netns) {
-    const begin = performance.now();
-    await act(path);
-    times.push(performance.now() - begin);
-  }
+  for (const path of netns) times.push(await act(path));
   return median(times);
 }
 
