@@ -59,14 +59,15 @@ export function readinessOf({ reconciler }: Pick<Known, 'reconciler'>): CniStatu
   return { ready, reason: ready ? '' : 'the source has not said yet which pods there are' };
 }
 
-export function podsOf(known: Known): PodStatus[] {
+export async function podsOf(known: Known): Promise<PodStatus[]> {
+  const counted = await known.driver.countersOfAll?.();
   return known.reconciler.registry
     .all()
-    .map((entry) => podOf(known, entry))
+    .map((entry) => podOf(known, entry, counted))
     .sort((a, b) => (`${a.namespace}/${a.name}` < `${b.namespace}/${b.name}` ? -1 : 1));
 }
 
-function podOf(known: Known, entry: Entry): PodStatus {
+function podOf(known: Known, entry: Entry, counted?: ReadonlyMap<bigint, PodCounters>): PodStatus {
   const { config, driver } = known;
   const { subject, since } = entry.pod;
   const warnings = warningsOf(known, entry);
@@ -84,7 +85,7 @@ function podOf(known: Known, entry: Entry): PodStatus {
     ...(warnings.length === 0 ? {} : { warnings }),
     driver: (cookie === undefined ? undefined : driver.servedBy?.(cookie)) ?? subject.driver ?? driver.name,
     since: since.toISOString(),
-    counters: cookie === undefined || subject.datapath === 'none' ? NO_COUNTERS : driver.counters(cookie),
+    counters: cookie === undefined || subject.datapath === 'none' ? NO_COUNTERS : (counted?.get(cookie) ?? driver.counters(cookie)),
   };
 }
 

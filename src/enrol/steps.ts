@@ -168,11 +168,11 @@ export class Steps {
     if (pod.cookie === undefined) return;
     const quietMs = this.#o.graceQuietMs ?? 1000;
     const end = performance.now() + this.#o.graceCapMs;
-    let count = this.#o.driver.hboneAccepted(pod.cookie);
+    let count = await this.#o.driver.hboneAccepted(pod.cookie);
     let since = performance.now();
     while (!signal.aborted && performance.now() < end && performance.now() - since < quietMs) {
       await pause(Math.min(GRACE_POLL_MS, quietMs), signal);
-      const now = this.#o.driver.hboneAccepted(pod.cookie);
+      const now = await this.#o.driver.hboneAccepted(pod.cookie);
       if (now === count) continue;
       count = now;
       since = performance.now();

@@ -133,11 +133,13 @@ export interface RedirectDriver {
   /** Takes living tunnel listeners of this netns, found in process `pid`, into `listeners` (pidfd_getfd). @returns how many */
   adoptListeners(cookie: bigint, pid: number): number;
   /** Number of new 15008 connections handed over so far: the drain's grace waits for it to stand still. */
-  hboneAccepted(cookie: bigint): number;
+  hboneAccepted(cookie: bigint): number | Promise<number>;
   /** Open connections of this netns that take the tunnel, both ends' sockets counted: a pod that leaves waits for them to end. */
   captured(netnsFd: number): number;
   listeners(cookie: bigint): { port: number; alive: boolean }[];
   counters(cookie: bigint): PodCounters;
+  /** Of every netns, by cookie, where `counters` of each would take long: the process goes on meanwhile. undefined: it does not. */
+  countersOfAll?(): Promise<ReadonlyMap<bigint, PodCounters>>;
   /** Of one netns. */
   tallies(cookie: bigint): Tally[];
   /** For metrics, each map read once: what was counted, and how full the maps are whose being full refuses something. */

@@ -4,10 +4,8 @@
  * never uncaptured. While both serve it a connection still meets one redirect only: the marks are the same, and what the one has
  * marked or rewritten the other lets pass. Drivers other than the node's are opened when the first pod needs them.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
-import { wire } from '../maps/layout.ts';
 import type {
   DatapathEvent,
   DatapathState,
@@ -20,7 +18,9 @@ import type {
   Tally,
 } from './driver.ts';
 import type { IstioRules } from './istio-cni/index.ts';
+import { Endings } from './endings.ts';
 import { Holders } from './holders.ts';
+import { bringListeners } from './bring-listeners.ts';
 import { inKernel, type NetnsAccess } from './netns-access.ts';
 import { Subscriptions } from './subscriptions.ts';
 
@@ -63,12 +63,15 @@ export class SeveralDrivers implements RedirectDriver {
   readonly #holders = new Holders();
   /** what a pod asked for and does not get */
   readonly #denied = new Map<bigint, DriverName>();
-  /** drivers that end in a netns in the background */
-  readonly #ending = new Map<string, Promise<void>>();
+  readonly #endings = new Endings();
+  /** how many pods each is being made ready for */
+  readonly #taking = new Map<RedirectDriver, number>();
+  /** on their way off the node; they can come back when that is done */
+  readonly #retiring = new Map<DriverName, Promise<void>>();
   readonly #idle = new Set<DriverName>();
   readonly #events = new Subscriptions<DatapathEvent>((driver, listener) => driver.onEvent(listener));
   readonly #warned = new Subscriptions<bigint>((driver, listener) => driver.onWarnings(listener));
-  readonly #stop = new AbortController();
+  #closed = false;
 
   constructor(options: SeveralOptions) {
     this.#o = options;
@@ -118,15 +121,15 @@ export class SeveralDrivers implements RedirectDriver {
   }
 
   async drain(cookie: bigint): Promise<void> {
-    for (const driver of this.#holders.of(cookie)) await driver.drain(cookie);
+    for (const driver of this.#holders.of(cookie)) if (!this.#endings.has(driver, cookie)) await driver.drain(cookie);
     await this.#o.istio.release(cookie); // a pod that is to be out is nobody's
   }
 
   async remove(cookie: bigint, netnsFd: number | undefined, deadlineMs: number, successor = false): Promise<void> {
     this.#denied.delete(cookie);
     const heir = successor || this.#o.istio.capture(cookie);
-    const holders = this.#holders.of(cookie);
-    for (const driver of [...holders]) {
+    for (const driver of [...this.#holders.of(cookie)]) {
+      void this.#endings.callBack(driver, cookie);
       await driver.remove(cookie, netnsFd, deadlineMs, heir);
       this.#holders.drop(cookie, driver);
     }
@@ -190,8 +193,10 @@ export class SeveralDrivers implements RedirectDriver {
     return this.#ownerOf(cookie, 'adopt listeners in').adoptListeners(cookie, pid);
   }
 
-  hboneAccepted(cookie: bigint): number {
-    return sum(this.#holders.of(cookie).map((driver) => driver.hboneAccepted(cookie)));
+  /** Of one that only ends there nobody hears anything new. */
+  async hboneAccepted(cookie: bigint): Promise<number> {
+    const counting = this.#holders.of(cookie).filter((driver) => !this.#endings.has(driver, cookie));
+    return sum(await Promise.all(counting.map(async (driver) => driver.hboneAccepted(cookie))));
   }
 
   captured(netnsFd: number): number {
@@ -204,6 +209,11 @@ export class SeveralDrivers implements RedirectDriver {
 
   counters(cookie: bigint): PodCounters {
     return (this.#holders.owner(cookie) ?? this.#o.chosen).counters(cookie);
+  }
+
+  async countersOfAll(): Promise<ReadonlyMap<bigint, PodCounters>> {
+    const all = await Promise.all([...this.#open.values()].map(async (driver) => ({ driver, of: await driver.countersOfAll?.() })));
+    return new Map(all.flatMap(({ driver, of }) => [...(of ?? [])].filter(([cookie]) => this.#holders.owner(cookie) === driver)));
   }
 
   tallies(cookie: bigint): Tally[] {
@@ -236,29 +246,40 @@ export class SeveralDrivers implements RedirectDriver {
   }
 
   close(): void {
-    this.#stop.abort();
+    this.#closed = true;
+    this.#endings.close();
     void this.#o.istio.close();
     for (const driver of this.#open.values()) driver.close();
   }
 
   /** When nothing ends in the background any more. */
   async settled(): Promise<void> {
-    await Promise.all(this.#ending.values());
+    await this.#endings.settled();
   }
 
   /** By the driver that is to have it, whoever had it before. */
   async #take(pod: PodTarget, verb: (driver: RedirectDriver) => Promise<EnrolledNetns>): Promise<EnrolledNetns> {
     const wanted = await this.#for(pod);
     const cookie = pod.netnsCookie;
-    const others = this.#holders.of(cookie).filter((driver) => driver !== wanted);
-    const foreign = this.#o.istio.meet(pod);
-    const entry = await verb(wanted);
-    this.#netns.spareOpenStreams(pod.netnsFd);
-    if (others.length === 0) this.#holders.add(cookie, wanted);
-    else await this.#move(pod, others, wanted);
-    const state = stateIn(wanted, cookie) ?? entry.state;
-    if (state === 'active') await this.#o.istio.release(cookie);
-    return { ...entry, state, driver: wanted.name, ...(foreign && { foreign }) };
+    this.#taking.set(wanted, (this.#taking.get(wanted) ?? 0) + 1);
+    try {
+      await this.#endings.callBack(wanted, cookie); // it comes back
+      const others = this.#holders.of(cookie).filter((driver) => driver !== wanted);
+      const foreign = this.#o.istio.meet(pod);
+      const entry = await verb(wanted);
+      if (others.length === 0) this.#holders.add(cookie, wanted); // what fails from here on finds it when it is undone
+      this.#netns.spareOpenStreams(pod.netnsFd);
+      if (others.length > 0) await this.#move(pod, others, wanted);
+      // read anew only where it may have changed meanwhile: reading is of all pods
+      const state = others.length === 0 ? entry.state : (stateIn(wanted, cookie) ?? entry.state);
+      if (state === 'active') await this.#o.istio.release(cookie);
+      return { ...entry, state, driver: wanted.name, ...(foreign && { foreign }) };
+    } catch (error) {
+      if (this.#holders.owner(cookie) === undefined) this.#o.istio.forget(cookie);
+      throw error;
+    } finally {
+      this.#taking.set(wanted, (this.#taking.get(wanted) ?? 1) - 1);
+    }
   }
 
   /** The new one serves before the old one stops. @throws ENROL_FAILED; the old one then goes on as before */
@@ -268,7 +289,7 @@ export class SeveralDrivers implements RedirectDriver {
     if (others.some((driver) => stateIn(driver, cookie) === 'active')) {
       for (const driver of this.#open.values()) driver.refreshNode(); // probes that the one's host rule marks, the other must know
       try {
-        this.#listen(cookie, to, name);
+        bringListeners(to, cookie, this.#o.tunnels(), name);
         await to.activate(cookie);
       } catch (error) {
         await to.remove(cookie, pod.netnsFd, 0, true);
@@ -284,51 +305,25 @@ export class SeveralDrivers implements RedirectDriver {
     this.#log.info({ pod: name, from: others.map((driver) => driver.name), to: to.name }, 'pod moved to another redirect driver');
   }
 
-  /** A tunnel that serves this netns already opens no listeners for a driver that comes later. */
-  #listen(cookie: bigint, driver: RedirectDriver, pod: string): void {
-    const listens = (): boolean => driver.listeners(cookie).some(({ port, alive }) => port === wire.PORT_OUTBOUND && alive);
-    const faults: string[] = [];
-    for (const pid of this.#o.tunnels()) {
-      if (listens()) return;
-      try {
-        driver.adoptListeners(cookie, pid);
-      } catch (error) {
-        faults.push(describe(error));
-      }
-    }
-    if (listens()) return;
-    const why = faults.length === 0 ? '' : `: ${faults.join('; ')}`;
-    throw new CulvertError('ENROL_FAILED', `move pod ${pod} to driver ${driver.name}: no tunnel listens for it${why}`);
-  }
-
   /** In the background: what the old one translates goes on until it ends by itself. */
   #end(pod: PodTarget, driver: RedirectDriver, heir: RedirectDriver): void {
-    const { netnsCookie: cookie, netnsPath, uid, namespace, name, flags } = pod;
-    const key = `${driver.name} ${cookie}`;
-    if (this.#ending.has(key)) return;
+    const { netnsCookie: cookie, namespace, name } = pod;
+    if (this.#endings.has(driver, cookie)) return;
+    const { settleMs = 200, moveDeadlineMs = 60_000 } = this.#o;
     const netns = this.#netns.keep(pod.netnsFd);
     const end = async (): Promise<void> => {
-      const { settleMs = 200, moveDeadlineMs = 60_000 } = this.#o;
       try {
-        await sleep(settleMs, undefined, { signal: this.#stop.signal });
         await driver.remove(cookie, netns.fd, moveDeadlineMs, true);
         this.#holders.drop(cookie, driver);
         // puts back what both need, should the old one have taken it
-        if (this.#holders.owner(cookie) === heir)
-          await heir.reconcile({ uid, namespace, name, netnsFd: netns.fd, netnsCookie: cookie, netnsPath, flags });
+        if (this.#holders.owner(cookie) === heir) await heir.reconcile({ ...pod, netnsFd: netns.fd });
       } catch (error) {
         // a later reconciliation finds it again
-        if (!this.#stop.signal.aborted)
-          this.#log.warn(
-            { pod: `${namespace}/${name}`, driver: driver.name, error: describe(error) },
-            'driver that a pod left did not end there',
-          );
-      } finally {
-        netns.close();
-        this.#ending.delete(key);
+        const fields = { pod: `${namespace}/${name}`, driver: driver.name, error: describe(error) };
+        if (!this.#closed) this.#log.warn(fields, 'driver that a pod left did not end there');
       }
     };
-    this.#ending.set(key, end());
+    this.#endings.start(driver, cookie, settleMs, end, () => netns.close());
   }
 
   /** What the pod asks for, if that can run here; the node's otherwise. */
@@ -341,6 +336,7 @@ export class SeveralDrivers implements RedirectDriver {
   }
 
   async #opened(name: DriverName): Promise<RedirectDriver | undefined> {
+    await this.#retiring.get(name); // it would take off what the new one puts
     const open = this.#open.get(name);
     if (open !== undefined) return open;
     if (this.#refused.has(name)) return undefined;
@@ -372,17 +368,22 @@ export class SeveralDrivers implements RedirectDriver {
   /** One tick of grace: a pod that restarts does not take a driver down and up. */
   #retireIdle(driver: RedirectDriver): void {
     const { name } = driver;
-    if (this.#holders.has(driver)) return void this.#idle.delete(name);
+    if (this.#holders.has(driver) || (this.#taking.get(driver) ?? 0) > 0) return void this.#idle.delete(name);
     if (!this.#idle.has(name)) return void this.#idle.add(name);
     this.#idle.delete(name);
     this.#open.delete(name);
     this.#events.drop(driver);
     this.#warned.drop(driver);
-    this.#o.retire(driver).then(
-      () => this.#log.info({ driver: name }, 'redirect driver that serves no pod taken off the node'),
-      (error: unknown) =>
-        this.#log.warn({ driver: name, error: describe(error) }, 'redirect driver that serves no pod not taken off the node'),
-    );
+    this.#taking.delete(driver);
+    const retiring = this.#o
+      .retire(driver)
+      .then(
+        () => this.#log.info({ driver: name }, 'redirect driver that serves no pod taken off the node'),
+        (error: unknown) =>
+          this.#log.warn({ driver: name, error: describe(error) }, 'redirect driver that serves no pod not taken off the node'),
+      )
+      .finally(() => this.#retiring.delete(name));
+    this.#retiring.set(name, retiring);
   }
 
   #ownerOf(cookie: bigint, verb: string): RedirectDriver {

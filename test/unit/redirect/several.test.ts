@@ -245,3 +245,122 @@ describe('a pod that istio-cni redirected', () => {
     expect(istio.calls).toEqual(['release']);
   });
 });
+
+describe('two things at once', () => {
+  const held = (): { ebpf: FakeDriver; iptables: FakeDriver; drivers: SeveralDrivers } => {
+    const [ebpf, iptables] = [new FakeDriver('ebpf'), new FakeDriver('iptables')];
+    for (const driver of [ebpf, iptables]) driver.adoptable = 1;
+    return { ebpf, iptables, drivers: several(ebpf, [iptables], { settleMs: 60_000 }) };
+  };
+
+  it('a pod that comes back before the driver that it left has ended there keeps it', async () => {
+    const { ebpf, iptables } = held();
+    const drivers = several(ebpf, [iptables], { settleMs: 20 });
+    await enrol(drivers);
+    await drivers.reconcile({ ...pod, driver: 'iptables' });
+    await drivers.reconcile(pod);
+    await drivers.settled();
+    expect([stateIn(ebpf), stateIn(iptables), drivers.servedBy(COOKIE)]).toEqual(['active', 'none', 'ebpf']);
+  });
+
+  it('a pod leaves while another driver ends there: that one is asked for nothing but its end', async () => {
+    const { ebpf, iptables, drivers } = held();
+    await enrol(drivers);
+    await drivers.reconcile({ ...pod, driver: 'iptables' });
+    ebpf.failures.set('drain', [new CulvertError('NETNS_UNKNOWN', 'drain netns 7: it is not prepared')]);
+    ebpf.hbone.set(COOKIE, 3);
+    await drivers.drain(COOKIE);
+    expect([stateIn(iptables), await drivers.hboneAccepted(COOKIE)]).toEqual(['draining', 0]);
+    await drivers.remove(COOKIE, 107, 0);
+    await drivers.settled();
+    expect([stateIn(ebpf), stateIn(iptables), drivers.snapshot()]).toEqual(['none', 'none', []]);
+  });
+
+  it('a driver that serves nobody yet stays while a pod is being made ready for it', async () => {
+    const { iptables, drivers } = held();
+    await enrol(drivers, 'iptables');
+    await drivers.drain(COOKIE);
+    await drivers.remove(COOKIE, 107, 0);
+    drivers.refreshNode(); // idle
+    let ready = (): void => undefined;
+    const prepare = iptables.prepare.bind(iptables);
+    iptables.prepare = async (target) => {
+      await new Promise<void>((resolve) => (ready = resolve));
+      return prepare(target);
+    };
+    const preparing = drivers.prepare({ ...pod, driver: 'iptables' });
+    while (String(ready) === '() => undefined') await Promise.resolve();
+    drivers.refreshNode();
+    drivers.refreshNode();
+    ready();
+    await preparing;
+    expect(iptables.calls).not.toContain('close');
+    expect(drivers.servedBy(COOKIE)).toBe('iptables');
+  });
+
+  it('a driver that is wanted again while it is taken off the node is opened when that is done', async () => {
+    const [ebpf, iptables] = [new FakeDriver('ebpf'), new FakeDriver('iptables')];
+    const order: string[] = [];
+    let off = (): void => undefined;
+    const drivers = several(ebpf, [], {
+      held: [iptables],
+      open: () => {
+        order.push('opened');
+        return Promise.resolve(iptables);
+      },
+      retire: () =>
+        new Promise<void>((resolve) => {
+          off = () => {
+            order.push('off');
+            resolve();
+          };
+        }),
+    });
+    drivers.refreshNode();
+    drivers.refreshNode();
+    const preparing = drivers.prepare({ ...pod, driver: 'iptables' });
+    for (let i = 0; i < 10; i++) await Promise.resolve();
+    off();
+    await preparing;
+    expect(order).toEqual(['off', 'opened']);
+  });
+});
+
+it('a pod that moves keeps its virtual interfaces', async () => {
+  const [ebpf, iptables] = [new FakeDriver('ebpf'), new FakeDriver('iptables')];
+  iptables.adoptable = 1;
+  const asked: PodTarget[] = [];
+  const reconcile = iptables.reconcile.bind(iptables);
+  iptables.reconcile = (target) => {
+    asked.push(target);
+    return reconcile(target);
+  };
+  const drivers = several(ebpf, [iptables]);
+  await enrol(drivers);
+  await drivers.reconcile({ ...pod, driver: 'iptables', virtualInterfaces: ['veth9'] });
+  await drivers.settled();
+  expect(asked.map(({ virtualInterfaces }) => virtualInterfaces)).toEqual([['veth9'], ['veth9']]);
+});
+
+it('forgets a pod of istio-cni that could not be prepared, with its descriptor', async () => {
+  const ebpf = new FakeDriver('ebpf');
+  const istio = new NoIstio();
+  istio.forget = () => void istio.calls.push('forget');
+  ebpf.failures.set('prepare', [new CulvertError('SYSTEM', 'no')]);
+  await expect(several(ebpf, [], { istio }).prepare(pod)).rejects.toThrow('no');
+  expect(istio.calls).toEqual(['forget']);
+});
+
+it('reads of every pod only what moved: taking one costs the same, however many there are', async () => {
+  const ebpf = new FakeDriver('ebpf');
+  const drivers = several(ebpf);
+  let read = 0;
+  const snapshot = ebpf.snapshot.bind(ebpf);
+  ebpf.snapshot = () => {
+    read++;
+    return snapshot();
+  };
+  await enrol(drivers);
+  await drivers.reconcile(pod);
+  expect(read).toBe(0);
+});
