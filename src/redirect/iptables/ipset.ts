@@ -3,22 +3,26 @@ import { familyOf } from '../../state/address.ts';
 import type { Member } from '../netfilter/backend.ts';
 import { FAMILIES, PROBE_SET } from '../netfilter/rules.ts';
 
+/** A set that is there is exchanged for one that is complete: there is no moment without a member that belongs in it. */
 export function setsMade(members: readonly Member[]): string {
-  const sets = FAMILIES.flatMap((family) => [
-    `create ${PROBE_SET[family]} hash:ip family ${family === 4 ? 'inet' : 'inet6'} comment`,
-    `flush ${PROBE_SET[family]}`,
-  ]);
-  return `${sets.join('\n')}\n${membersOf(true, members)}`;
+  return FAMILIES.map((family) => {
+    const set = PROBE_SET[family];
+    const fresh = `${set}-new`;
+    const made = (name: string): string => `create ${name} hash:ip family ${family === 4 ? 'inet' : 'inet6'} comment\n`;
+    const own = members.filter(({ address }) => familyOf(address) === family);
+    return `${made(set)}${made(fresh)}flush ${fresh}\n${added(fresh, own)}swap ${fresh} ${set}\ndestroy ${fresh}\n`;
+  }).join('');
 }
 
 export function membersOf(add: boolean, members: readonly Member[]): string {
-  const line = ({ address, uid }: Member): string => {
-    const entry = `${PROBE_SET[familyOf(address)]} ${address}`;
-    return add ? `add ${entry} comment "${uid.replaceAll('"', '')}"\n` : `del ${entry}\n`;
-  };
-  return members.map(line).join('');
+  const set = ({ address }: Member): string => PROBE_SET[familyOf(address)];
+  return members.map((member) => (add ? added(set(member), [member]) : `del ${set(member)} ${member.address}\n`)).join('');
+}
+
+function added(set: string, members: readonly Member[]): string {
+  return members.map(({ address, uid }) => `add ${set} ${address} comment "${uid.replaceAll('"', '')}"\n`).join('');
 }
 
 export function setsGone(): string[] {
-  return FAMILIES.map((family) => PROBE_SET[family]);
+  return FAMILIES.flatMap((family) => [PROBE_SET[family], `${PROBE_SET[family]}-new`]);
 }

@@ -4,18 +4,19 @@
  */
 import { CulvertError, describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import { Slots } from '../../base/slots.ts';
 import { wire } from '../../maps/layout.ts';
 import { Netns } from '../../sys/netns.ts';
 import type { DatapathEvent, DriverName, EnrolledNetns, Occupancy, PodCounters, PodTarget, RedirectDriver, Tally } from '../driver.ts';
 import type { Backend, Found } from './backend.ts';
-import { recordOf, sameShape, shapeOf, siteOf, stateOf, type Enrolled } from './enrolled.ts';
+import { entryOf, podAddresses, sameShape, shapeOf, siteOf, stateOf, watchedOf, type Enrolled } from './enrolled.ts';
 import { ProbeExemption } from './probe-exemption.ts';
 import type { Records } from './records.ts';
 import { isInterface, type Shape, type Stage } from './rules.ts';
 import { inspect, nameOf, put, takeBack } from './settings.ts';
 import { capturedConnections, endCaptured, tunnelListeners } from './sockets.ts';
 import { countersFrom, talliesFrom } from './tallies.ts';
-import { Translations, type Watched } from './translations.ts';
+import { Translations } from './translations.ts';
 
 export interface NetfilterParts {
   backend: Backend;
@@ -28,7 +29,6 @@ export interface NetfilterParts {
   log: Logger;
 }
 
-const SCOPE_UNIVERSE = 0;
 /** Reading every pod's counters takes a twentieth of the time at most: with hundreds of pods that is a process for each. */
 const COUNTING_SHARE = 20;
 /** Pods whose counters are read at once. */
@@ -48,10 +48,12 @@ export class NetfilterDriver implements RedirectDriver {
   /** as last read: reading them takes a process per netns */
   readonly #counted = new Map<bigint, Tally[]>();
   #counting: Promise<void> | undefined;
+  #reading: Promise<ReadonlyMap<bigint, PodCounters>> | undefined;
   /** somebody wanted them since they were last read */
   #wanted = false;
   #countAfter = 0;
   #rechecking: Promise<void> | undefined;
+  readonly #slots = new Slots(AT_ONCE);
   #closed = false;
 
   constructor({ backend, node, records, enrolled, reasons, log }: NetfilterParts) {
@@ -70,7 +72,7 @@ export class NetfilterDriver implements RedirectDriver {
 
   /** The node's part as it should be, and what was counted so far, for pods of an earlier run. */
   async start(): Promise<void> {
-    await Promise.all([this.#probes.restore(), this.#count()]);
+    await Promise.all([this.#probes.start(), this.#count()]);
   }
 
   async prepare(pod: PodTarget): Promise<EnrolledNetns> {
@@ -84,7 +86,11 @@ export class NetfilterDriver implements RedirectDriver {
       const whose = `its netns ${pod.netnsCookie} belongs to ${namespace}/${name}, uid ${uid}`;
       throw new CulvertError('NETNS_TAKEN', `prepare pod ${pod.namespace}/${pod.name}: ${whose}`);
     }
-    return this.#turn(known, () => this.#repair(known, pod));
+    return this.#turn(known, () => {
+      if (this.#enrolled.get(pod.netnsCookie) === known) return this.#repair(known, pod);
+      const message = `prepare pod ${pod.namespace}/${pod.name}: what was there before could not be prepared, and is taken off`;
+      throw new CulvertError('NETNS_TAKEN', message, undefined, { retryable: true });
+    });
   }
 
   reconcile(pod: PodTarget): Promise<EnrolledNetns> {
@@ -171,9 +177,12 @@ export class NetfilterDriver implements RedirectDriver {
     return this.listeners(cookie).length;
   }
 
-  hboneAccepted(cookie: bigint): number {
-    const entry = this.#of(cookie, 'count connections of');
-    return this.#backend.readSync(siteOf(entry)).counts(entry.record.shape).get('hbone') ?? 0;
+  /** With hundreds of pods that leave at once each waits for its turn. */
+  hboneAccepted(cookie: bigint): Promise<number> {
+    return this.#slots.run(async () => {
+      const entry = this.#of(cookie, 'count connections of');
+      return (await this.#backend.read(siteOf(entry))).counts(entry.record.shape).get('hbone') ?? 0;
+    });
   }
 
   captured(netnsFd: number): number {
@@ -189,10 +198,23 @@ export class NetfilterDriver implements RedirectDriver {
     return countersFrom(this.tallies(cookie));
   }
 
-  /** Read anew: some milliseconds. */
+  countersOfAll(): Promise<ReadonlyMap<bigint, PodCounters>> {
+    this.#reading ??= this.#count()
+      .then(() => new Map([...this.#counted].map(([cookie, tallies]) => [cookie, countersFrom(tallies)])))
+      .finally(() => (this.#reading = undefined));
+    return this.#reading;
+  }
+
+  /** Read anew, some milliseconds; as last read where that cannot be. */
   tallies(cookie: bigint): Tally[] {
     const entry = this.#enrolled.get(cookie);
-    return entry === undefined ? [] : this.#talliesOf(cookie, entry, this.#backend.readSync(siteOf(entry)));
+    if (entry === undefined) return [];
+    try {
+      return this.#talliesOf(cookie, entry, this.#backend.readSync(siteOf(entry)));
+    } catch (error) {
+      this.#log.warn({ cookie: String(cookie), error: describe(error) }, 'counters of a pod not read');
+      return this.#counted.get(cookie) ?? [];
+    }
   }
 
   /** As read after the last time that somebody asked. */
@@ -233,18 +255,15 @@ export class NetfilterDriver implements RedirectDriver {
 
   async #join(pod: PodTarget): Promise<EnrolledNetns> {
     const { netnsCookie: cookie } = pod;
-    const netns = Netns.open(`/proc/self/fd/${pod.netnsFd}`);
-    const view = inspect(netns.fd);
-    const shape = shapeOf(pod.flags, pod.virtualInterfaces ?? [], pod.flags.dns);
-    const record = recordOf(pod, shape, podAddresses(view));
-    const entry: Enrolled = { record, netns, families: view.families, stage: 'none', turn: Promise.resolve(), leaving: undefined };
+    const entry = entryOf(pod);
+    const { netns, record } = entry;
     this.#enrolled.set(cookie, entry);
     return this.#turn(entry, async () => {
       try {
         await this.#records.write(record);
         const [found] = await Promise.all([this.#backend.read(siteOf(entry)), this.#probes.put(pod.uid, record.addresses)]);
-        put(netns.fd, view.missing);
-        await this.#bring(entry, shape, 'prepared', found);
+        put(netns.fd, inspect(netns.fd).missing);
+        await this.#bring(entry, record.shape, 'prepared', found);
         this.#translations.follow();
         return stateOf(entry, this.name);
       } catch (error) {
@@ -308,6 +327,7 @@ export class NetfilterDriver implements RedirectDriver {
   async #leave(entry: Enrolled, there: boolean, deadlineMs: number, successor: boolean): Promise<void> {
     const { record, netns } = entry;
     const cookie = BigInt(record.cookie);
+    if (this.#enrolled.get(cookie) !== entry) return; // it could not be prepared, and was undone; its descriptor is closed
     if (there) {
       if (entry.stage === 'active') await this.#bring(entry, record.shape, 'draining', 'active');
       await endCaptured(netns, deadlineMs, successor);
@@ -324,15 +344,16 @@ export class NetfilterDriver implements RedirectDriver {
 
   async #count(): Promise<void> {
     await this.#each(async (cookie, entry) => {
+      if (this.#enrolled.get(cookie) !== entry) return;
       const found = await this.#backend.read(siteOf(entry));
       if (this.#enrolled.get(cookie) === entry) this.#counted.set(cookie, this.#talliesOf(cookie, entry, found));
     }, 'counters of a pod not read');
   }
 
   async #recheck(): Promise<void> {
-    await this.#each(async (_cookie, entry) => {
+    await this.#each(async (cookie, entry) => {
       await this.#turn(entry, async () => {
-        if (entry.stage === 'none' || entry.leaving !== undefined) return;
+        if (entry.stage === 'none' || entry.leaving !== undefined || this.#enrolled.get(cookie) !== entry) return;
         put(entry.netns.fd, inspect(entry.netns.fd).missing);
         await this.#correct(entry, entry.stage === 'active' ? this.#shapeNow(entry) : entry.record.shape, entry.stage);
       });
@@ -373,14 +394,4 @@ export class NetfilterDriver implements RedirectDriver {
       throw new CulvertError('NETNS_UNKNOWN', `${verb} netns ${cookie}: it is not prepared`);
     return entry;
   }
-}
-
-function watchedOf(cookie: bigint, { netns, record, stage }: Enrolled): Watched {
-  const { addresses, shape } = record;
-  return { cookie, netnsFd: netns.fd, addresses, active: stage === 'active', ingressMode: shape.ingressMode };
-}
-
-/** By which the node reaches the pod. */
-function podAddresses({ addresses }: { addresses: { address: string; scope: number; device: string }[] }): string[] {
-  return addresses.filter(({ scope, device }) => scope === SCOPE_UNIVERSE && device !== 'lo').map(({ address }) => address);
 }

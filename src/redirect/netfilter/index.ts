@@ -2,12 +2,13 @@
 import { join } from 'node:path';
 import { CulvertError, describe, isCulvert } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import { Slots } from '../../base/slots.ts';
 import { Netns } from '../../sys/netns.ts';
 import { openByCookie } from '../../sys/netns-search.ts';
-import type { RedirectDriver } from '../driver.ts';
+import type { DatapathState, RedirectDriver } from '../driver.ts';
 import type { Backend } from './backend.ts';
 import { NetfilterDriver } from './driver.ts';
-import type { Enrolled } from './enrolled.ts';
+import { siteOf, type Enrolled } from './enrolled.ts';
 import { openBackend, type NetfilterKind } from './open-backend.ts';
 import { Records, type NetnsRecord } from './records.ts';
 import { inspect } from './settings.ts';
@@ -30,6 +31,9 @@ export interface NetfilterProbe {
   /** why not, with the package that is missing; or what does not work of it */
   reasons: string[];
 }
+
+/** Pods that are looked at together at the start. */
+const AT_ONCE = 4;
 
 const MARK_ALONE =
   'mark 0x539 alone proves the tunnel: a process with CAP_NET_RAW in a pod can set it, and so pass by the mesh or listen in its place';
@@ -115,22 +119,33 @@ export async function uninstallNetfilter(o: NetfilterOptions & { deadlineMs: num
 
 async function takeUp(records: Records, backend: Backend, o: NetfilterOptions): Promise<Map<bigint, Enrolled>> {
   const enrolled = new Map<bigint, Enrolled>();
-  await Promise.all(
-    records.all(o.log).map(async (record) => {
-      const cookie = BigInt(record.cookie);
-      const netns = find(record, o.procRoot ?? '/proc');
-      if (netns === undefined) {
-        o.log.info({ pod: `${record.namespace}/${record.name}`, cookie: record.cookie }, 'record of a netns that is gone removed');
-        records.remove(cookie);
-        return;
-      }
-      const { families } = inspect(netns.fd);
-      const entry: Enrolled = { record, netns, families, stage: 'none', turn: Promise.resolve(), leaving: undefined };
-      entry.stage = (await backend.read({ netnsFd: netns.fd, families, notes: record.notes })).stage;
-      enrolled.set(cookie, entry);
-    }),
-  );
+  const slots = new Slots(AT_ONCE);
+  const take = async (record: NetnsRecord): Promise<void> => {
+    const cookie = BigInt(record.cookie);
+    const netns = find(record, o.procRoot ?? '/proc');
+    if (netns === undefined) {
+      o.log.info({ pod: `${record.namespace}/${record.name}`, cookie: record.cookie }, 'record of a netns that is gone removed');
+      records.remove(cookie);
+      return;
+    }
+    const { families } = inspect(netns.fd);
+    const entry: Enrolled = { record, netns, families, stage: 'none', turn: Promise.resolve(), leaving: undefined };
+    entry.stage = await stageOf(entry, backend, o.log);
+    enrolled.set(cookie, entry);
+  };
+  await Promise.all(records.all(o.log).map((record) => slots.run(() => take(record))));
   return enrolled;
+}
+
+/** A pod whose rules cannot be read, for what it has put beside them itself, is no trouble of the others: taken for captured. */
+async function stageOf(entry: Enrolled, backend: Backend, log: Logger): Promise<DatapathState> {
+  try {
+    return (await backend.read(siteOf(entry))).stage;
+  } catch (error) {
+    const { namespace, name } = entry.record;
+    log.error({ pod: `${namespace}/${name}`, error: describe(error) }, 'rules of a pod of an earlier run not read');
+    return 'active';
+  }
 }
 
 /** undefined: it is gone */

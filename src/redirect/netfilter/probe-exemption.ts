@@ -6,6 +6,9 @@ import type { Logger } from '../../base/log.ts';
 import { describe } from '../../base/errors.ts';
 import type { Backend, Member } from './backend.ts';
 
+/** nft takes 128 bytes with the one that ends it */
+const LONGEST_COMMENT = 127;
+
 export class ProbeExemption {
   readonly #backend: Backend;
   readonly #netnsFd: number;
@@ -43,13 +46,9 @@ export class ProbeExemption {
   take(uid: string): Promise<void> {
     return this.#next(async () => {
       const gone = this.#members.get(uid);
-      if (gone === undefined) return;
+      if (gone === undefined) return this.#members.size === 0 && this.#standing ? this.#clear() : undefined;
       this.#members.delete(uid);
-      if (this.#members.size === 0) {
-        await this.#backend.clearNode(this.#netnsFd);
-        this.#standing = false;
-        return;
-      }
+      if (this.#members.size === 0) return this.#clear();
       // an address that another pod has by now stays
       const left = gone.filter((address) => !this.#holds(address));
       if (left.length > 0) await this.#change(false, membersOf(uid, left));
@@ -67,7 +66,15 @@ export class ProbeExemption {
     });
   }
 
-  /** Before `restore`: who is there already. */
+  /** After `know`. What an earlier run left goes, where nobody is there any more. Never throws. */
+  start(): Promise<void> {
+    if (this.#members.size > 0) return this.restore();
+    return this.#next(() => this.#clear()).catch((error: unknown) => {
+      this.#log.warn({ error: describe(error) }, 'rule of the node for probes not taken off');
+    });
+  }
+
+  /** Before `start`: who is there already. */
   know(uid: string, addresses: readonly string[]): void {
     this.#members.set(uid, [...addresses]);
   }
@@ -86,6 +93,11 @@ export class ProbeExemption {
     }
   }
 
+  async #clear(): Promise<void> {
+    await this.#backend.clearNode(this.#netnsFd);
+    this.#standing = false;
+  }
+
   #holds(address: string): boolean {
     return [...this.#members.values()].some((addresses) => addresses.includes(address));
   }
@@ -97,6 +109,8 @@ export class ProbeExemption {
   }
 }
 
+/** The uid is written beside the address, for people: what programs or the kernel would not take as a comment is left out. */
 function membersOf(uid: string, addresses: readonly string[]): Member[] {
-  return addresses.map((address) => ({ address, uid }));
+  const comment = uid.replace(/[^\w.:/-]/g, '_').slice(0, LONGEST_COMMENT);
+  return addresses.map((address) => ({ address, uid: comment }));
 }

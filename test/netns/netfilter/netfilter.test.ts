@@ -81,9 +81,9 @@ describe.each(['iptables', 'nftables'] as const)('%s', (kind) => {
   describe.each(FAMILIES)('%s', (family) => {
     it('goes through HBONE between captured pods, the client seen', async () => {
       const target = { host: web[family], port: PORTS.echo };
-      const hbone = scene.driver.hboneAccepted(web.cookie);
+      const hbone = await scene.driver.hboneAccepted(web.cookie);
       expect(await onClient.call('echo', target)).toMatchObject({ ok: true, remote: mapped(client[family]) });
-      expect(scene.driver.hboneAccepted(web.cookie)).toBeGreaterThanOrEqual(hbone);
+      expect(await scene.driver.hboneAccepted(web.cookie)).toBeGreaterThanOrEqual(hbone);
       expect(await onClient.call('first', { ...target, port: PORTS.first })).toEqual({ text: 'welcome' });
       expect(await onClient.call('tail', { ...target, port: PORTS.tail })).toEqual({ text: 'after the end: half' });
       expect(await onClient.call('reset', { ...target, port: PORTS.reset })).toEqual({ code: 'ECONNRESET' });

@@ -1,8 +1,9 @@
 /** What a node has to write rules with: legacy iptables, as istio-cni follows it; or nothing. */
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, symlinkSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createLogger } from '../../../src/base/log.ts';
+import type { PodTarget } from '../../../src/redirect/driver.ts';
 import { createNetfilterDriver, probeNetfilter } from '../../../src/redirect/netfilter/index.ts';
 import { native } from '../../../src/sys/native.ts';
 import { TestNode, type TestPod } from '../../support/netns.ts';
@@ -65,6 +66,72 @@ it('is followed where the node has legacy rules, and leaves nothing of them', as
     expect([saved(pod.netnsName), saved(`${node.prefix}-node`)]).toEqual(before);
   } finally {
     driver.close();
+    closeSync(netnsFd);
+  }
+});
+
+const targetOf = (of: TestPod, netnsFd: number, uid: string): PodTarget => ({
+  uid,
+  namespace: 'shop',
+  name: of.name,
+  netnsFd,
+  netnsCookie: native.netnsCookie(netnsFd),
+  netnsPath: of.netns,
+  flags: { dns: true, ingressMode: false, markOnly: true },
+});
+
+it('starts although the rules of one pod cannot be read, which counts as captured until it is known', async () => {
+  const o = { kind: 'nftables', nodeNetns: node.nodeNetns, stateDir: `${node.dir}/unread`, log } as const;
+  const other = await node.pod('b', 3);
+  const fds = [pod, other].map(({ netns }) => openSync(netns, 'r'));
+  const targets = [pod, other].map((each, i) => targetOf(each, fds[i] ?? -1, `u-${each.name}`));
+  const first = await createNetfilterDriver(o);
+  for (const target of targets) await first.prepare(target);
+  first.close();
+  const bin = `${node.dir}/broken`;
+  mkdirSync(bin);
+  const nft = execFileSync('which', ['nft'], { encoding: 'utf8' }).trim();
+  const broken = `[ "$(readlink /proc/self/ns/net)" = "net:[${statSync(pod.netns).ino}]" ] && { echo odd rules >&2; exit 1; }`;
+  writeFileSync(`${bin}/nft`, `#!/bin/sh\n${broken}\nexec ${nft} "$@"\n`);
+  chmodSync(`${bin}/nft`, 0o755);
+  const path = process.env['PATH'];
+  process.env['PATH'] = `${bin}:${path ?? ''}`;
+  const again = await createNetfilterDriver(o).finally(() => (process.env['PATH'] = path));
+  try {
+    expect(again.snapshot().toSorted((a, b) => (a.name < b.name ? -1 : 1))).toMatchObject([
+      { name: 'a', state: 'active' },
+      { name: 'b', state: 'prepared' },
+    ]);
+    for (const { netnsCookie, netnsFd } of targets) {
+      await again.drain(netnsCookie);
+      await again.remove(netnsCookie, netnsFd, 0);
+    }
+    for (const each of [pod, other]) expect(inNetns(each.netnsName, 'nft list ruleset')).toBe('');
+  } finally {
+    again.close();
+    fds.forEach(closeSync);
+  }
+});
+
+it.each(['iptables', 'nftables'] as const)('%s takes any uid for a comment, and leaves no rule on a node without pods', async (kind) => {
+  const o = { kind, nodeNetns: node.nodeNetns, stateDir: `${node.dir}/uid-${kind}`, log };
+  const onNode = (): string => inNetns(`${node.prefix}-node`, 'nft list ruleset; ipset list; iptables-legacy-save | grep CULVERT || :');
+  const before = onNode();
+  const netnsFd = openSync(pod.netns, 'r');
+  const target = targetOf(pod, netnsFd, `u"; }\nflush ruleset ${'x'.repeat(100)}`);
+  const first = await createNetfilterDriver(o);
+  await first.prepare(target);
+  expect(onNode()).toContain('"u_____flush_ruleset_x');
+  first.close();
+  for (const record of readdirSync(`${o.stateDir}/netns`)) rmSync(`${o.stateDir}/netns/${record}`); // as for pods that went meanwhile
+  const again = await createNetfilterDriver(o);
+  try {
+    expect(onNode()).toBe(before);
+    await again.prepare(target); // whose rules are still there
+    await again.remove(target.netnsCookie, netnsFd, 0);
+    expect(onNode()).toBe(before);
+  } finally {
+    again.close();
     closeSync(netnsFd);
   }
 });
