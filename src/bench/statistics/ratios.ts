@@ -21,8 +21,16 @@ function against(b: Scenario, others: Scenario[]): { a: Scenario; b: Scenario }[
   return others.map((a) => ({ a, b }));
 }
 
+/** What another driver takes is compared with both: our iptables driver, and the commands that istio-cni runs for the same rules. */
+const ALSO_AS_ISTIO_CNI: readonly string[] = ['program', 'remove'];
+
+function withIstioCni(samples: readonly Sample[]): Sample[] {
+  const others = samples.filter(({ scenario, metric }) => scenario !== 'iptables' && ALSO_AS_ISTIO_CNI.includes(metric));
+  return [...samples, ...others.map((sample) => ({ ...sample, metric: `${sample.metric}-istio-cni` }))];
+}
+
 export function ratiosOf(samples: readonly Sample[]): Ratio[] {
-  const groups = Map.groupBy(samples.filter(usable), ({ tunnel, metric }) => JSON.stringify([tunnel, metric]));
+  const groups = Map.groupBy(withIstioCni(samples.filter(usable)), ({ tunnel, metric }) => JSON.stringify([tunnel, metric]));
   return [...groups.values()].flatMap((group) => {
     const [{ tunnel, metric }] = group as [Sample, ...Sample[]];
     return PAIRS.flatMap(({ a, b }) => {

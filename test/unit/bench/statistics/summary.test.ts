@@ -107,3 +107,23 @@ describe('ratios', () => {
     expect(summarise(samples).ratios).toMatchObject([{ a: 'direct-2', b: 'direct', median: 1.1 }]);
   });
 });
+
+describe('programming a pod', () => {
+  it('is compared with what istio-cni does as well, not only with our own driver of its rules', () => {
+    const of = (scenario: string, metric: string, value: number): Sample[] =>
+      [1, 2, 3, 4, 5].map((round) => sample(scenario, round, value, { metric, unit: 'ms' }));
+    const { cells, ratios } = summarise([
+      ...of('ebpf', 'program', 2),
+      ...of('iptables', 'program', 80),
+      ...of('iptables', 'program-istio-cni', 20),
+      ...of('ebpf', 'remove', 1),
+      ...of('iptables', 'remove-istio-cni', 500),
+    ]);
+    expect(ratios.map(({ metric, a, b, median }) => [metric, a, b, median])).toEqual([
+      ['program', 'ebpf', 'iptables', 2 / 80],
+      ['program-istio-cni', 'ebpf', 'iptables', 2 / 20],
+      ['remove-istio-cni', 'ebpf', 'iptables', 1 / 500],
+    ]);
+    expect(cells.filter(({ scenario }) => scenario === 'ebpf').map(({ metric }) => metric)).toEqual(['program', 'remove']);
+  });
+});
