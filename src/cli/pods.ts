@@ -30,7 +30,7 @@ function table(pods: PodStatus[]): Table {
       pod.node,
       pod.state,
       pod.datapath,
-      pod.driver,
+      pod.datapath === 'none' ? '' : pod.driver,
       pod.ips.join('\n'),
       String(pod.counters.outboundRedirected),
       String(pod.counters.inboundRedirected),
