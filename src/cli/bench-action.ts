@@ -34,9 +34,9 @@ export async function bench(cli: Cli, flags: Flags): Promise<void> {
   try {
     const command = ['culvert', ...process.argv.slice(process.argv.indexOf('bench'))].join(' ');
     const report = await runBench({ options, command, progress, signal: interruption.signal });
-    const { json, html } = await writeReport(options.out, report);
-    await print(cli, flags, report);
-    progress.line(`written: ${json}, ${html}`);
+    // A disk that filled up meanwhile must not cost what minutes of measuring found.
+    const written = await writeReport(options.out, report).finally(() => print(cli, flags, report));
+    progress.line(`written: ${written.json}, ${written.html}`);
     for (const reason of report.invalidReasons) cli.io.err(`culvert: not valid: ${reason}\n`);
     if (!report.valid) cli.exit.code = 1;
   } catch (error) {
