@@ -140,7 +140,9 @@ async function takeUp(records: Records, backend: Backend, o: NetfilterOptions): 
 /** A pod whose rules cannot be read, for what it has put beside them itself, is no trouble of the others: taken for captured. */
 async function stageOf(entry: Enrolled, backend: Backend, log: Logger): Promise<DatapathState> {
   try {
-    return (await backend.read(siteOf(entry))).stage;
+    const { stage } = await backend.read(siteOf(entry));
+    // its record and its addresses in the node's set are there: whoever does not want the pod any more must see it to take it off
+    return stage === 'none' ? 'prepared' : stage;
   } catch (error) {
     const { namespace, name } = entry.record;
     log.error({ pod: `${namespace}/${name}`, error: describe(error) }, 'rules of a pod of an earlier run not read');

@@ -88,6 +88,7 @@ it('starts although the rules of one pod cannot be read, which counts as capture
   const first = await createNetfilterDriver(o);
   for (const target of targets) await first.prepare(target);
   first.close();
+  inNetns(other.netnsName, 'nft flush ruleset'); // it is there all the same: in the node's set, and in our records
   const bin = `${node.dir}/broken`;
   mkdirSync(bin);
   const nft = execFileSync('which', ['nft'], { encoding: 'utf8' }).trim();
