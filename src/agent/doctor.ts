@@ -10,6 +10,7 @@ import { lookAtChain } from './checks/cni-chain.ts';
 import { lookAtSockets } from './checks/doors.ts';
 import { hostChecks } from './checks/host.ts';
 import { lookAtHooks } from './checks/hooks.ts';
+import { lookAtLeftovers } from './checks/istio-cni.ts';
 import { lookAtKernel } from './checks/kernel.ts';
 import { lookAtDriver, lookAtPods, lookAtSource, lookAtTunnel } from './checks/running.ts';
 import type { AgentConfig } from './config.ts';
@@ -52,6 +53,8 @@ export async function examine({ config, api, known }: Examined): Promise<Check[]
       judge('tunnel', () => lookAtTunnel(known)),
       judge('pods', () => lookAtPods(known)),
     );
+    const left = await judge('istio-cni', () => lookAtLeftovers(known, config) ?? '');
+    if (!left.ok || left.detail !== '') checks.push(Promise.resolve(left));
   }
   return [...(await hostChecks(config)), ...(await Promise.all(checks))];
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Logger } from '../base/log.ts';
 import { version } from '../base/version.ts';
 import type { RedirectDriver } from '../redirect/driver.ts';
-import { IstioRules } from '../redirect/istio-cni/index.ts';
+import { IstioOnNode, IstioRules, netnsOfProcesses } from '../redirect/istio-cni/index.ts';
 import {
   createNetfilterDriver,
   probeNetfilter,
@@ -56,6 +56,35 @@ function netfilterOf(config: AgentConfig, log: Logger): NetfilterDrivers {
   };
 }
 
+/** A file system has several names in the node's own view, and a link of it may be absolute. */
+const ISTIO_SOCKETS = ['/run/istio-cni/pluginevent.sock', '/var/run/istio-cni/pluginevent.sock'];
+
+/** @param alone the node is this machine: its processes are the node's; not so in a lab */
+export function istioOnNode(
+  { nodeNetns, procRoot }: Pick<AgentConfig, 'nodeNetns' | 'procRoot'>,
+  alone: boolean,
+  deadlineMs: number,
+  log: Logger,
+): IstioOnNode {
+  const root = `${procRoot}/1/root`;
+  return new IstioOnNode({
+    nodeNetns,
+    deadlineMs,
+    log,
+    lockFile: `${root}/run/xtables.lock`,
+    sockets: ISTIO_SOCKETS.map((path) => `${root}${path}`),
+    others: () => (alone ? netnsOfProcesses(procRoot) : []),
+  });
+}
+
+/** What istio-cni left on the node, once nothing of ours serves pods there. @returns why something is left; undefined: nothing is */
+export async function removeIstioFromNode(...of: Parameters<typeof istioOnNode>): Promise<string | undefined> {
+  const left = istioOnNode(...of);
+  await left.clear(() => [], true);
+  await left.settled();
+  return left.warning;
+}
+
 export function openDrivers({ config, cgroupRoot, tunnels, log }: DriversOptions): Promise<RedirectDriver> {
   const {
     redirectDriver,
@@ -69,6 +98,7 @@ export function openDrivers({ config, cgroupRoot, tunnels, log }: DriversOptions
     istioRules,
     leaveDeadlineMs,
     runDir,
+    source,
   } = config;
   return openRedirect({
     choice: redirectDriver,
@@ -91,6 +121,7 @@ export function openDrivers({ config, cgroupRoot, tunnels, log }: DriversOptions
       keep: istioRules === 'keep',
       deadlineMs: leaveDeadlineMs,
       lockFile: join(runDir, 'netfilter/xtables.lock'),
+      node: istioOnNode(config, source === 'kubernetes', leaveDeadlineMs, log),
       log,
     }),
     log,

@@ -13,7 +13,7 @@ import { Netns } from '../sys/netns.ts';
 import type { AgentConfig } from './config.ts';
 import { knownInstanceId } from './instance.ts';
 import { removeFiles } from './leftovers.ts';
-import { NETFILTER_KINDS, removeNetfilter } from './open-drivers.ts';
+import { NETFILTER_KINDS, removeIstioFromNode, removeNetfilter } from './open-drivers.ts';
 import { decideFarewell, LEAVE_DEADLINE_MS, LEAVE_GRACE_MS } from './shutdown.ts';
 
 /** Captured connections of netns that the pods' own leaving did not reach. */
@@ -72,6 +72,10 @@ export async function stopAgent({ config, log, api, reconciler, installation, gi
     await uninstallEbpf({ pinDir, instance, procRoot, deadlineMs: REMOVE_DEADLINE_MS, force: true, log, ...(heir && { heir }) });
     for (const kind of NETFILTER_KINDS) await removeNetfilter(config, kind, REMOVE_DEADLINE_MS, log);
   });
+  if (heir === undefined)
+    await step('taking off what istio-cni left on the node', () =>
+      removeIstioFromNode(config, config.source === 'kubernetes', REMOVE_DEADLINE_MS, log),
+    ); // what must stay is said, and no failure of ours
   await step('removing files', () => removeFiles(config, heir !== undefined));
   if (failed.length === 0) log.info('nothing of this agent is left on the node');
   return failed.length === 0;

@@ -60,7 +60,7 @@ async function removeAgent({
 }: UninstallOptions): Promise<{ pods: string[]; pins: boolean }> {
   const { knownInstanceId } = await import('../agent/instance.ts');
   const { removeFiles } = await import('../agent/leftovers.ts');
-  const { NETFILTER_KINDS, removeNetfilter } = await import('../agent/open-drivers.ts');
+  const { NETFILTER_KINDS, removeIstioFromNode, removeNetfilter } = await import('../agent/open-drivers.ts');
   const { istioAsHeir } = await import('../redirect/istio-cni/index.ts');
   const { uninstallEbpf } = await import('../redirect/ebpf/index.ts');
   const { native } = await import('../sys/native.ts');
@@ -72,6 +72,8 @@ async function removeAgent({
     ...(handOver && { heir: istioAsHeir }),
   });
   for (const kind of NETFILTER_KINDS) pods.push(...(await removeNetfilter({ runDir, nodeNetns, procRoot }, kind, deadlineMs, log)));
+  // only where an agent of ours was: elsewhere they are istio-cni's business
+  if (!handOver && instance !== undefined) await removeIstioFromNode({ nodeNetns, procRoot }, true, deadlineMs, log);
   removeFiles({ runDir, stateDir, zdsSocket }, handOver);
   return { pods, pins };
 }

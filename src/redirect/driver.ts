@@ -126,6 +126,8 @@ export interface RedirectDriver {
   warnings(cookie: bigint, netnsFd: number): string[];
   /** Says that the warnings of this netns are others now, also soon after `prepare`: who tells people (log, Event on the pod) reads them again. */
   onWarnings(listener: (cookie: bigint) => void): { close(): void };
+  /** What another redirect left on the node itself and cannot be taken off, one sentence each with its remedy; undefined: it does not look. */
+  leftovers?(): string[];
   /** Brings up to date what depends on the node: kubelet's cgroups, Istio's host rule. For every tick of the agent. Never throws. */
   refreshNode(): void;
   /** Tries again how the node's connections arrive in each pod, for a slow tick (a minute): rules may come later than pods. Never throws. */

@@ -40,7 +40,7 @@ export interface SeveralOptions {
   tunnels: () => readonly number[];
   log: Logger;
   /** what istio-cni left in pods that we take over */
-  istio: Pick<IstioRules, 'meet' | 'capture' | 'release' | 'forget' | 'recheck' | 'warnings' | 'onWarnings' | 'close'>;
+  istio: Pick<IstioRules, keyof IstioRules>;
   /** what is done in a netns itself; default: the kernel */
   netns?: NetnsAccess;
   /** between the last new connection that the old driver may take and its end; ms, default 200 */
@@ -80,13 +80,13 @@ export class SeveralDrivers implements RedirectDriver {
     for (const driver of [options.chosen, ...options.held]) this.#add(driver);
     // the node's last: it is the owner of what several have
     for (const driver of [...options.held, options.chosen]) for (const { cookie } of driver.snapshot()) this.#holders.add(cookie, driver);
+    options.istio.onNodeCleared(() => void this.recheckPods()); // others' masquerading may show, which a probe address hid
   }
 
   get name(): DriverName {
     return this.#o.chosen.name;
   }
 
-  /** The operator chose it. */
   get forced(): boolean {
     return this.#o.forced;
   }
@@ -177,6 +177,8 @@ export class SeveralDrivers implements RedirectDriver {
       },
     };
   }
+
+  leftovers = (): string[] => this.#o.istio.nodeWarnings();
 
   /** Also lets go of drivers that nobody needs any more. */
   refreshNode(): void {
@@ -393,8 +395,6 @@ export class SeveralDrivers implements RedirectDriver {
   }
 }
 
-function stateIn(driver: RedirectDriver, cookie: bigint): DatapathState | undefined {
-  return driver.snapshot().find((entry) => entry.cookie === cookie)?.state;
-}
-
+const stateIn = (driver: RedirectDriver, cookie: bigint): DatapathState | undefined =>
+  driver.snapshot().find((entry) => entry.cookie === cookie)?.state;
 const sum = (numbers: number[]): number => numbers.reduce((total, each) => total + each, 0);

@@ -26,9 +26,11 @@ add rule inet istio-ambient-mangle output jump istio-output
 add rule inet istio-ambient-mangle istio-prerouting meta mark & 0xfff == 0x539 ct mark set ct mark & 0xfffff000 | 0x111
 add rule inet istio-ambient-mangle istio-output ct mark & 0xfff == 0x111 meta mark set ct mark
 add rule inet istio-ambient-nat istio-prerouting ip saddr 169.254.7.127 meta l4proto tcp accept
+add rule inet istio-ambient-nat istio-prerouting ip6 saddr fd16:9254:7127:1337:ffff:ffff:ffff:ffff meta l4proto tcp accept
 add rule inet istio-ambient-nat istio-prerouting ip daddr != 127.0.0.1 tcp dport != 15008 ${NOT_TUNNEL} redirect to :15006
 add rule inet istio-ambient-nat istio-prerouting ip6 daddr != ::1 tcp dport != 15008 ${NOT_TUNNEL} redirect to :15006
 add rule inet istio-ambient-nat istio-output ip daddr 169.254.7.127 meta l4proto tcp accept
+add rule inet istio-ambient-nat istio-output ip6 daddr fd16:9254:7127:1337:ffff:ffff:ffff:ffff meta l4proto tcp accept
 add rule inet istio-ambient-nat istio-output meta l4proto tcp meta mark & 0xfff == 0x111 accept
 add rule inet istio-ambient-nat istio-output oifname lo ip daddr != 127.0.0.1 accept
 add rule inet istio-ambient-nat istio-output oifname lo ip6 daddr != ::1 accept

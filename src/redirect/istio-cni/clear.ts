@@ -1,8 +1,12 @@
 /** Takes Istio's chains out of a netns with the programs that put them there, each table in one transaction. */
 import { demand, lastWords, run, type Place } from '../netfilter/command.ts';
 import { CulvertError } from '../../base/errors.ts';
-import { emptyTables, nftDelete, NFT_CAPTURE_OFF, restoreWithout } from './removal.ts';
+import { emptyTables, nftDelete, nftFlush, NFT_CAPTURE_OFF, restoreWithout } from './removal.ts';
+import type { NodeTraces } from './node-traces.ts';
 import type { IptablesTrace, Table, Traces } from './traces.ts';
+
+/** A node may have others of Istio's, of a sidecar for itself. */
+const NODE_CHAIN = /^ISTIO_POSTRT$/;
 
 /** New connections are no longer Istio's; translated ones go on. @throws CulvertError SYSTEM */
 export async function clearCapture(place: Place, traces: Traces): Promise<void> {
@@ -10,9 +14,20 @@ export async function clearCapture(place: Place, traces: Traces): Promise<void> 
   for (const trace of traces.iptables) await clearIptables(place, trace, ['nat']);
 }
 
+/** The node's own: its connections to pods keep their address from now on, those under way stay translated. @throws CulvertError SYSTEM */
+export async function clearNodeRules(place: Place, { iptables, nftables }: NodeTraces): Promise<void> {
+  if (nftables.ruled.length > 0) await nft(place, nftFlush(nftables.ruled));
+  for (const trace of iptables) await clearIptables(place, { ...trace, tables: ['nat'] }, ['nat'], NODE_CHAIN);
+}
+
+/** @throws CulvertError SYSTEM */
+export async function deleteTables(place: Place, tables: readonly Table[]): Promise<void> {
+  if (tables.length > 0) await nft(place, nftDelete(tables));
+}
+
 /** Everything else. Connections that are still translated end by it. @throws CulvertError SYSTEM */
 export async function clearRest(place: Place, traces: Traces): Promise<void> {
-  if (traces.nftables.tables.length > 0) await nft(place, nftDelete(traces.nftables.tables));
+  await deleteTables(place, traces.nftables.tables);
   for (const trace of traces.iptables) await clearIptables(place, trace, trace.tables);
 }
 
@@ -28,8 +43,8 @@ export async function dropEmptyTables(place: Place, families: readonly IptablesT
   }
 }
 
-async function clearIptables(place: Place, trace: IptablesTrace, tables: readonly Table[]): Promise<void> {
-  const input = restoreWithout(await save(place, trace), tables);
+async function clearIptables(place: Place, trace: IptablesTrace, tables: readonly Table[], chains?: RegExp): Promise<void> {
+  const input = restoreWithout(await save(place, trace), tables, chains);
   if (input === '') return;
   const argv = [program(trace, 'restore'), '--noflush', '--wait', '10'];
   demand(argv, found(argv, await run(place, argv, input)));

@@ -16,9 +16,12 @@ import type { PodTarget } from '../driver.ts';
 import type { Place } from '../netfilter/command.ts';
 import { clearCapture, clearRest, dropEmptyTables } from './clear.ts';
 import { shelter, unshelter } from './shelter.ts';
+import type { IstioOnNode } from './node.ts';
 import { captures, isClean, kindsOf, readTraces, type Traces } from './traces.ts';
 import { translatedConnections } from './translated.ts';
 
+export { IstioOnNode } from './node.ts';
+export { netnsOfProcesses } from './others.ts';
 export { captures, readTraces } from './traces.ts';
 
 /** For taking our redirect off a node that istio-cni serves again. */
@@ -32,6 +35,8 @@ export interface IstioRulesOptions {
   log: Logger;
   /** the lock that legacy iptables asks for; its directory is made */
   lockFile: string;
+  /** what it left on the node itself; undefined: nobody looks */
+  node?: IstioOnNode;
   /** between two looks at them; ms, default 500 */
   pollMs?: number;
   /** before rules that came back are taken off again; ms, default ten minutes */
@@ -59,6 +64,7 @@ export class IstioRules {
   readonly #stop = new AbortController();
   readonly #rest = new Set<Promise<void>>();
   readonly #listeners = new Set<(cookie: bigint) => void>();
+  readonly #nodeListeners = new Set<() => void>();
 
   constructor(options: IstioRulesOptions) {
     this.#o = options;
@@ -99,6 +105,7 @@ export class IstioRules {
     pod.released = true;
     if (!pod.found) return;
     await (pod.clearing ??= this.#clear(cookie, pod).finally(() => (pod.clearing = undefined)));
+    if (pod.cleared !== undefined) void this.#clearNode(false); // that is nobody's to wait for
   }
 
   /** Of a pod that left, or whose netns is gone. */
@@ -126,6 +133,18 @@ export class IstioRules {
         this.#failed(cookie, pod, error);
       }
     }
+    await this.#clearNode(true);
+  }
+
+  /** What of istio-cni's is on the node itself and is not taken off, one sentence each with its remedy. */
+  nodeWarnings(): string[] {
+    const warning = this.#o.node?.warning;
+    return warning === undefined ? [] : [warning];
+  }
+
+  /** The node's connections to pods have another source from now on. */
+  onNodeCleared(listener: () => void): void {
+    this.#nodeListeners.add(listener);
   }
 
   warnings(cookie: bigint): string[] {
@@ -150,8 +169,13 @@ export class IstioRules {
   /** What is not taken off yet stays: the next agent finds it. */
   async close(): Promise<void> {
     this.#stop.abort();
-    await Promise.all([...this.#rest]);
+    await Promise.all([...this.#rest, this.#o.node?.close()]);
     for (const cookie of [...this.#pods.keys()]) this.#drop(cookie);
+  }
+
+  async #clearNode(say: boolean): Promise<void> {
+    const pods = (): Netns[] => [...this.#pods.values()].map(({ netns }) => netns);
+    if (await this.#o.node?.clear(pods, say)) for (const listener of this.#nodeListeners) listener();
   }
 
   #drop(cookie: bigint): void {

@@ -4,15 +4,18 @@ import type { Table } from './traces.ts';
 /**
  * @param saved text of iptables-save; other tables and other people's rules may be in it
  * @param tables what is to go; a table in which Istio has nothing is not named
+ * @param whose names of the chains that are to go
  * @returns input for iptables-restore --noflush; empty when there is nothing to do
  */
-export function restoreWithout(saved: string, tables: readonly Table[]): string {
+export function restoreWithout(saved: string, tables: readonly Table[], whose = /^ISTIO_/): string {
   return sectionsOf(saved)
     .filter(({ table }) => tables.some((wanted) => wanted === table))
     .map(({ table, lines }) => {
-      const chains = lines.flatMap((line) => /^:(ISTIO_\S+) /.exec(line)?.[1] ?? []);
+      const chains = lines.flatMap((line) => /^:(\S+) /.exec(line)?.[1] ?? []).filter((chain) => whose.test(chain));
       if (chains.length === 0) return '';
-      const jumps = lines.filter((line) => !line.startsWith('-A ISTIO_') && chains.some((chain) => line.endsWith(` -j ${chain}`)));
+      const jumps = lines.filter(
+        (line) => !chains.some((chain) => line.startsWith(`-A ${chain} `)) && chains.some((chain) => line.endsWith(` -j ${chain}`)),
+      );
       const commands = [
         ...jumps.map((line) => line.replace(/^-A /, '-D ')),
         ...chains.map((chain) => `-F ${chain}`),
@@ -43,6 +46,11 @@ function sectionsOf(saved: string): { table: string; lines: string[] }[] {
 export const NFT_CAPTURE_OFF = ['istio-prerouting', 'istio-output']
   .map((chain) => `flush chain inet istio-ambient-nat ${chain}\n`)
   .join('');
+
+/** @param chains "inet istio-ambient-nat istio-postrouting" */
+export function nftFlush(chains: readonly string[]): string {
+  return chains.map((chain) => `flush chain ${chain}\n`).join('');
+}
 
 export function nftDelete(tables: readonly Table[]): string {
   return tables.map((table) => `delete table inet istio-ambient-${table}\n`).join('');

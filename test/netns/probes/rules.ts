@@ -153,7 +153,8 @@ export const masqueradeNode = {
 
 /** istio-cni's host rule, and what makes its address reach the pod. */
 export const istioHostRule = {
-  iptables(node: TestNode, pod: TestPod): void {
+  /** @param variant '-legacy', '-nft' or as the node has it */
+  iptables(node: TestNode, pod: TestPod, variant = ''): void {
     for (const [family, source] of Object.entries(ISTIO_SOURCE) as [Family, string][]) {
       const set = `istio-inpod-probes-${family}`;
       inNode(
@@ -161,9 +162,9 @@ export const istioHostRule = {
         [
           `ipset create ${set} hash:ip family ${family === 'v4' ? 'inet' : 'inet6'} comment`,
           `ipset add ${set} ${addressOf(pod, family)} comment uid-${pod.name}`,
-          `${iptables(family)} -t nat -N ISTIO_POSTRT`,
-          `${iptables(family)} -t nat -I POSTROUTING 1 -j ISTIO_POSTRT`,
-          `${iptables(family)} -t nat -A ISTIO_POSTRT -m owner --socket-exists -p tcp -m set --match-set ${set} dst -j SNAT --to-source ${source}`,
+          `${iptables(family)}${variant} -t nat -N ISTIO_POSTRT`,
+          `${iptables(family)}${variant} -t nat -I POSTROUTING 1 -j ISTIO_POSTRT`,
+          `${iptables(family)}${variant} -t nat -A ISTIO_POSTRT -m owner --socket-exists -p tcp -m set --match-set ${set} dst -j SNAT --to-source ${source}`,
         ].join('\n'),
       );
     }

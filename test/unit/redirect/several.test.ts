@@ -30,6 +30,11 @@ class NoIstio {
   recheck = (): Promise<void> => Promise.resolve();
   warnings = (): string[] => [];
   onWarnings = (): { close(): void } => ({ close: () => undefined });
+  nodeWarnings = (): string[] => [];
+  cleared: () => void = () => undefined;
+  onNodeCleared = (listener: () => void): void => {
+    this.cleared = listener;
+  };
   close = (): Promise<void> => Promise.resolve();
 }
 
