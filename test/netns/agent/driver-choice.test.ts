@@ -1,6 +1,8 @@
 /** Which driver serves a node's pods: taken over from istio-cni, moved by a forced change while they talk, moved back, told apart. */
+import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { VerifyResult } from '../../../src/agent/api.ts';
 import { createLogger } from '../../../src/base/log.ts';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -15,6 +17,7 @@ import { settingsOf, tree, type Endpoint, type TestPod } from '../../support/net
 import { AgentScene, stop, until } from './scene.ts';
 
 const APP = 8080;
+const ENTRY = new URL('../../../src/main.ts', import.meta.url).pathname;
 /** CULVERT_TEST_DRIVERS=all: by way of both drivers that program rules */
 const FORCED = process.env['CULVERT_TEST_DRIVERS'] === 'all' ? (['iptables', 'nftables'] as const) : (['iptables'] as const);
 const FLAGS = ['--grace-cap-ms', '300', '--leave-deadline-ms', '2000'];
@@ -161,10 +164,49 @@ describe('redirect drivers of an agent', () => {
     await echoes('of ebpf');
   });
 
+  it('moves one by its annotation alone, and back when that goes', async () => {
+    await startLoads();
+    scene.annotate(b, { 'culvert.dev/redirect-driver': 'nftables' });
+    await drivers({ a: 'ebpf', b: 'nftables' });
+    await echoes('of ebpf');
+    scene.annotate(b, {});
+    await drivers({ a: 'ebpf', b: 'ebpf' });
+    await stopLoads();
+    await echoes('of ebpf');
+  });
+
   it('takes off everything when it leaves', async () => {
     scene.label(undefined);
     await scene.pods({ a: 'not-enrolled none', b: 'not-enrolled none' }, 15_000);
     expect(settingsOf(a.netnsName)).toBe(before);
     for (const pod of [a, b]) expect(isClean(traces(pod))).toBe(true);
+  });
+
+  it('is given up with "uninstall --all --hand-over": pods that istio-cni has again stay in the mesh, without a connection failing', async () => {
+    scene.label('ambient');
+    await drivers({ a: 'ebpf', b: 'ebpf' });
+    await restart('--istio-rules', 'keep');
+    await drivers({ a: 'ebpf', b: 'ebpf' });
+    await stop(agent, 'SIGKILL');
+    for (const pod of [a, b]) applyIstioRules(pod, 'iptables-nft');
+    expect(await app.call('open', { name: 'of ours', host: b.ip4, port: APP })).toMatchObject({ greeting: { by: 'tunnel:15001' } });
+    await startLoads();
+    const path = (name: string): string => join(scene.dir, name);
+    const places = ['--run-dir', path('run'), '--state-dir', path('state'), '--zds-socket', path('zds.sock')];
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [
+      ...[ENTRY, 'uninstall', '--all', '--hand-over', '-o', 'json', ...places, '--pin-dir', join(scene.node.bpffs, 'n1')],
+      ...['--node-netns', scene.node.nodeNetns, '--cni-bin-dir', path('bin'), '--cni-conf-dir', path('net.d')],
+    ]);
+    expect(stderr).toBe('');
+    const said = JSON.parse(stdout) as { pods: string[] };
+    expect({ ...said, pods: said.pods.toSorted() }).toEqual({ removedFrom: [], pods: ['shop/a', 'shop/b'], pins: true });
+    await stopLoads();
+    await echoes('of ours');
+    expect(await app.call('connect', { host: b.ip4, port: APP })).toMatchObject({ greeting: { by: 'tunnel:15001' } });
+    for (const pod of [a, b]) expect(captures(traces(pod))).toBe(true);
+    expect(settingsOf(a.netnsName)).toMatch(/32764:.*fwmark 0x111\/0xfff.*lookup 100/);
+    expect(settingsOf(a.netnsName)).not.toMatch(/prohibit|lookup 101/);
+    expect(existsSync(path('zds.sock')), 'an heir may have it').toBe(true);
+    expect(tree(scene.node.bpffs).filter((name) => !name.endsWith('.debug'))).toEqual([]);
   });
 });

@@ -28,6 +28,8 @@ export class AgentScene {
   /** the mesh names no pod's netns: the agent has to find it */
   readonly #unnamed: boolean;
   #namespaceLabels: Record<string, string> = {};
+  /** by name of the pod */
+  readonly #annotations: Record<string, Record<string, string>> = {};
 
   private constructor(node: TestNode, unnamed: boolean) {
     this.node = node;
@@ -67,11 +69,17 @@ export class AgentScene {
     this.writeMesh();
   }
 
+  /** The pod's own, as whoever wrote its manifest gave it. */
+  annotate({ name }: TestPod, annotations: Record<string, string>): void {
+    this.#annotations[name] = annotations;
+    this.writeMesh();
+  }
+
   writeMesh(): void {
     const mesh = {
       nodes: ['n1'],
       namespaces: { shop: { labels: this.#namespaceLabels } },
-      pods: this.#pods.map((pod) => ({ name: pod.name, namespace: 'shop', node: 'n1' })),
+      pods: this.#pods.map((pod) => ({ name: pod.name, namespace: 'shop', node: 'n1', annotations: this.#annotations[pod.name] })),
     };
     const lab = {
       pods: Object.fromEntries(

@@ -4,8 +4,9 @@ import { createServer, type Server } from 'node:net';
 import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { createLogger } from '../../../src/base/log.ts';
-import { IstioOnNode, IstioRules } from '../../../src/redirect/istio-cni/index.ts';
+import { captures, IstioOnNode, IstioRules, readTraces, type IstioRulesOptions } from '../../../src/redirect/istio-cni/index.ts';
 import { anyRules, readNodeTraces } from '../../../src/redirect/istio-cni/node-traces.ts';
+import { isClean, type Traces } from '../../../src/redirect/istio-cni/traces.ts';
 import { Netns } from '../../../src/sys/netns.ts';
 import { applyIstioRules, ISTIO_VARIANTS } from '../../support/istio-rules.ts';
 import type { Endpoint, TestPod } from '../../support/netns.ts';
@@ -22,6 +23,7 @@ let kubelet: Endpoint;
 let pod: TestPod;
 let cookie: bigint;
 let rules: IstioRules;
+let options: IstioRulesOptions;
 let onNode: IstioOnNode;
 let next = 2;
 /** netns of pods that nobody enrolled */
@@ -53,7 +55,8 @@ function start(): void {
     others: () => others,
     pollMs: 20,
   });
-  rules = new IstioRules({ keep: false, deadlineMs: 20_000, log, lockFile: `${scene.node.dir}/pods.lock`, pollMs: 20, node: onNode });
+  options = { keep: false, deadlineMs: 20_000, log, lockFile: `${scene.node.dir}/pods.lock`, pollMs: 20, node: onNode };
+  rules = new IstioRules(options);
 }
 
 /** Of the node, as its tools show it; counters and handles left out. */
@@ -80,6 +83,11 @@ function nodeState(): string {
 function rulesOnNode(): boolean {
   using node = Netns.open(scene.node.nodeNetns);
   return anyRules(readNodeTraces(node));
+}
+
+function tracesInPod(): Traces {
+  using netns = Netns.open(pod.netns);
+  return readTraces(netns);
 }
 
 /** A pod in which policy requires identity, by Istio's rules: only probes get through without it. */
@@ -134,14 +142,14 @@ test.each(VARIANTS)('rules of %s: once the pod is ours; the rest when the last p
   }
 });
 
-describe('stays, and is tried again', () => {
+describe('what is refused, or comes back', () => {
   let istio: Server | undefined;
   afterEach(() => {
     istio?.close();
     others.length = 0;
   });
 
-  test('while istio-cni serves, while a pod of others has its rules, and sets alone, that an agent left', async () => {
+  test('stays while istio-cni serves or a pod of others has its rules; in the pod it is said; sets alone go, too', async () => {
     const before = await istioPod('iptables-nft');
     istio = createServer().listen(socketPath());
     await once(istio, 'listening');
@@ -164,6 +172,22 @@ describe('stays, and is tried again', () => {
     expect([rulesOnNode(), rules.nodeWarnings()]).toEqual([false, []]);
     await onNode.settled();
     expect(nodeState()).toBe(before);
+
+    // rules that come back into the pod: said there, left until a pause is over
+    await eventually('nothing is left in the pod', () => isClean(tracesInPod()));
+    const told: bigint[] = [];
+    const subscription = rules.onWarnings((of) => told.push(of));
+    applyIstioRules(pod, 'nftables');
+    await rules.recheck();
+    await rules.recheck();
+    expect([captures(tracesInPod()), told]).toEqual([true, [cookie]]);
+    expect(rules.warnings(cookie)).toEqual([expect.stringContaining('were put back after they had been taken off') as string]);
+    options.againMs = 0;
+    await rules.recheck();
+    expect(captures(tracesInPod())).toBe(false);
+    await rules.recheck();
+    expect([rules.warnings(cookie), told]).toEqual([[], [cookie, cookie]]);
+    subscription.close();
 
     // an agent that ended before the sets went
     inNode(scene.node, 'ipset create istio-inpod-probes-v4 hash:ip; ipset create istio-inpod-probes-v4-mine hash:ip');
