@@ -8,6 +8,7 @@ import { redraw, writeReport } from '../bench/report/stored.ts';
 import { renderTable } from '../bench/report/table.ts';
 import type { Report } from '../bench/report.ts';
 import { runBench } from '../bench/run.ts';
+import { requireRoot } from '../lab/root.ts';
 import type { Cli } from './main.ts';
 import type { Format } from './output.ts';
 
@@ -30,12 +31,17 @@ export async function bench(cli: Cli, flags: Flags): Promise<void> {
       progress.line(`${signal}: taking the lab down`);
       interruption.abort(new Interrupted());
     });
+  requireRoot('run benchmark');
   writable(options.out); // before minutes are spent
   try {
     const command = ['culvert', ...process.argv.slice(process.argv.indexOf('bench'))].join(' ');
     const report = await runBench({ options, command, progress, signal: interruption.signal });
     // A disk that filled up meanwhile must not cost what minutes of measuring found.
-    const written = await writeReport(options.out, report).finally(() => print(cli, flags, report));
+    const written = await writeReport(options.out, report)
+      .catch((error: unknown) => {
+        throw new CulvertError('SYSTEM', `write reports to --out ${options.out}`, error);
+      })
+      .finally(() => print(cli, flags, report));
     progress.line(`written: ${written.json}, ${written.html}`);
     for (const reason of report.invalidReasons) cli.io.err(`culvert: not valid: ${reason}\n`);
     if (!report.valid) cli.exit.code = 1;
