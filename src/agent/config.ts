@@ -46,7 +46,7 @@ export const agentConfigSchema = z
       .enum(['remove', 'keep'])
       .default('remove')
       .describe(
-        "istio-cni's rules in pods that this agent has: taken off; or kept, for handing the node back: pods that have them stay in the mesh when the agent leaves for good",
+        "istio-cni's rules in pods that this agent has, and what it left on the node: taken off; or kept, for handing the node back: pods that have them stay in the mesh when the agent leaves for good",
       ),
     maxPods: z.int().min(1).max(10_000).default(500).describe('map sizes derive from it'),
     dnsCapture: z.boolean().default(true).describe('capture DNS where a pod says nothing'),

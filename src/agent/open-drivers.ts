@@ -56,7 +56,7 @@ function netfilterOf(config: AgentConfig, log: Logger): NetfilterDrivers {
   };
 }
 
-/** A file system has several names in the node's own view, and a link of it may be absolute. */
+/** /var/run is a link on most nodes, and an absolute one leads nowhere in another's view of the files. */
 const ISTIO_SOCKETS = ['/run/istio-cni/pluginevent.sock', '/var/run/istio-cni/pluginevent.sock'];
 
 /** @param alone the node is this machine: its processes are the node's; not so in a lab */
@@ -66,7 +66,7 @@ export function istioOnNode(
   deadlineMs: number,
   log: Logger,
 ): IstioOnNode {
-  const root = `${procRoot}/1/root`;
+  const root = procRoot === '/proc' ? '' : `${procRoot}/1/root`; // a container has other files than its node
   return new IstioOnNode({
     nodeNetns,
     deadlineMs,

@@ -1,5 +1,5 @@
 /** Which driver serves a node's pods: taken over from istio-cni, moved by a forced change while they talk, moved back, told apart. */
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -14,6 +14,7 @@ import { MAX_PACKET } from '../../../src/zds/messages.ts';
 import { ZdsServer } from '../../../src/zds/server.ts';
 import { applyIstioRules } from '../../support/istio-rules.ts';
 import { settingsOf, tree, type Endpoint, type TestPod } from '../../support/netns.ts';
+import { ISTIO_SOURCE, istioHostRule } from '../probes/rules.ts';
 import { AgentScene, stop, until } from './scene.ts';
 
 const APP = 8080;
@@ -37,6 +38,8 @@ describe('redirect drivers of an agent', () => {
     using netns = Netns.open(pod.netns);
     return readTraces(netns);
   };
+  const nodeHas = (text: string, ...command: string[]): boolean =>
+    execFileSync('nsenter', [`--net=${scene.node.nodeNetns}`, ...command], { encoding: 'utf8', stdio: 'pipe' }).includes(text);
   const startLoads = async (): Promise<void> => {
     await app.call('load', { name: 'out', host: b.ip4, port: APP, pauseMs: 10 });
     await outside.call('load', { name: 'in', host: b.ip6, port: APP, pauseMs: 10 });
@@ -91,7 +94,13 @@ describe('redirect drivers of an agent', () => {
       () => 'the tunnel connects',
     );
     const annotations: Record<string, object> = {};
+    istioHostRule.iptables(scene.node, b);
     for (const pod of [a, b]) {
+      await scene.node.ipIn(
+        pod.netnsName,
+        `route replace ${ISTIO_SOURCE.v4} via 10.77.0.1`,
+        `route replace ${ISTIO_SOURCE.v6} via fd77::1`,
+      );
       applyIstioRules(pod, 'iptables-nft');
       using netns = Netns.open(pod.netns);
       await istio.add({
@@ -113,6 +122,7 @@ describe('redirect drivers of an agent', () => {
   });
 
   it('takes pods over from istio-cni; the annotation stays, no connection fails, open ones go on', async () => {
+    expect(nodeHas('ISTIO_POSTRT', 'iptables-save')).toBe(true);
     await startLoads();
     agent = await scene.startAgent(FLAGS);
     await drivers({ a: 'ebpf', b: 'ebpf' });
@@ -133,6 +143,11 @@ describe('redirect drivers of an agent', () => {
         5000,
         () => scene.log.slice(-3000),
       );
+    await until(
+      () => !nodeHas('ISTIO_POSTRT', 'iptables-save') && !nodeHas('istio-inpod', 'ipset', 'list', '-name'),
+      5000,
+      () => scene.log.slice(-3000),
+    );
     expect((await scene.status()).driver).toEqual({ name: 'ebpf', forced: false, reasons: [] });
   });
 

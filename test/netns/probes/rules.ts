@@ -191,7 +191,7 @@ table inet istio-ambient-nat {
   },
 };
 
-const ISTIO_SOURCE = { v4: '169.254.7.127', v6: 'fd16:9254:7127:1337:ffff:ffff:ffff:ffff' };
+export const ISTIO_SOURCE = { v4: '169.254.7.127', v6: 'fd16:9254:7127:1337:ffff:ffff:ffff:ffff' };
 
 /** Everything that the functions above made. */
 export function flushRules(node: TestNode): void {
