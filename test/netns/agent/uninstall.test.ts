@@ -22,7 +22,16 @@ describe('uninstall --all', () => {
     new Promise((resolve) => {
       const args = [
         ...['uninstall', '--all', '-o', 'json', '--run-dir', path('run'), '--state-dir', path('state'), '--zds-socket', path('zds.sock')],
-        ...['--pin-dir', join(scene.node.bpffs, 'n1'), '--cni-bin-dir', path('bin'), '--cni-conf-dir', path('net.d')],
+        ...[
+          '--pin-dir',
+          join(scene.node.bpffs, 'n1'),
+          '--node-netns',
+          scene.node.nodeNetns,
+          '--cni-bin-dir',
+          path('bin'),
+          '--cni-conf-dir',
+          path('net.d'),
+        ],
       ];
       execFile(process.execPath, [ENTRY, ...args], (error, out, err) => {
         resolve({ code: error === null ? 0 : Number(error.code), out, err });
