@@ -1,6 +1,6 @@
 /** What istio-cni left on the node. Undefined where there is nothing to say: most nodes never had it. */
 import { Netns } from '../../sys/netns.ts';
-import type { Known } from '../answers.ts';
+import type { RedirectDriver } from '../../redirect/driver.ts';
 import type { AgentConfig } from '../config.ts';
 import { Fault } from './check.ts';
 
@@ -9,7 +9,10 @@ const BRANCH_PREF = 512;
 const OWN_TABLES = [253, 254, 255]; // default, main, local
 
 /** @throws Fault */
-export function lookAtLeftovers({ driver }: Pick<Known, 'driver'>, { nodeNetns }: Pick<AgentConfig, 'nodeNetns'>): string | undefined {
+export function lookAtLeftovers(
+  { driver }: { driver: Pick<RedirectDriver, 'leftovers'> },
+  { nodeNetns }: Pick<AgentConfig, 'nodeNetns'>,
+): string | undefined {
   const left = driver.leftovers?.() ?? [];
   if (left.length > 0) throw new Fault(left.join('; '), 'the detail says what holds it; it is tried again every minute');
   const rules = branchRules(nodeNetns);

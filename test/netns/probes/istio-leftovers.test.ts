@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { createServer, type Server } from 'node:net';
 import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { lookAtLeftovers } from '../../../src/agent/checks/istio-cni.ts';
 import { createLogger } from '../../../src/base/log.ts';
 import { captures, IstioOnNode, IstioRules, readTraces, type IstioRulesOptions } from '../../../src/redirect/istio-cni/index.ts';
 import { anyRules, readNodeTraces } from '../../../src/redirect/istio-cni/node-traces.ts';
@@ -61,19 +62,8 @@ function start(): void {
 
 /** Of the node, as its tools show it; counters and handles left out. */
 function nodeState(): string {
-  const shown = [
-    'iptables-legacy-save',
-    'ip6tables-legacy-save',
-    'iptables-nft-save',
-    'ip6tables-nft-save',
-    'nft list ruleset',
-    'ipset list',
-  ];
-  return [...shown, 'ip rule', 'ip -6 rule']
-    .map((command) =>
-      execFileSync('nsenter', [`--net=${scene.node.nodeNetns}`, ...command.split(' ')], { encoding: 'utf8', stdio: 'pipe' }),
-    )
-    .join('\n')
+  const shown = 'for t in legacy nft; do iptables-$t-save; ip6tables-$t-save; done; nft list ruleset; ipset list; ip rule; ip -6 rule';
+  return execFileSync('nsenter', [`--net=${scene.node.nodeNetns}`, 'sh', '-ec', shown], { encoding: 'utf8', stdio: 'pipe' })
     .split('\n')
     .filter((line) => !line.startsWith('#'))
     .map((line) => line.replaceAll(/\[\d+:\d+\]|packets \d+ bytes \d+/g, ''))
@@ -167,11 +157,18 @@ describe('what is refused, or comes back', () => {
       expect.stringContaining(`a pod that is not ours has istio-cni's rules (${other.netns})`) as string,
     ]);
     expect(rulesOnNode()).toBe(true);
+    const doctor = (): string | undefined => lookAtLeftovers({ driver: { leftovers: () => rules.nodeWarnings() } }, scene.node);
+    expect(doctor).toThrow('a pod that is not ours');
     others.pop();
     await rules.recheck();
-    expect([rulesOnNode(), rules.nodeWarnings()]).toEqual([false, []]);
+    expect([rulesOnNode(), rules.nodeWarnings(), doctor()]).toEqual([false, [], undefined]);
     await onNode.settled();
     expect(nodeState()).toBe(before);
+    inNode(scene.node, `ip rule add to ${pod.ip4} lookup 123 pref 512; ip rule add to ${pod.ip4} lookup main pref 512`);
+    expect(doctor(), 'not on a node for branch interfaces').toBeUndefined();
+    inNode(scene.node, 'echo 0 > /proc/sys/net/ipv4/tcp_early_demux');
+    expect(doctor()).toMatch(/^1 rules of routing policy with priority 512/);
+    inNode(scene.node, 'ip rule del pref 512; ip rule del pref 512');
 
     // rules that come back into the pod: said there, left until a pause is over
     await eventually('nothing is left in the pod', () => isClean(tracesInPod()));
