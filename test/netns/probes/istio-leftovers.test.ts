@@ -110,8 +110,10 @@ test.each(VARIANTS)('rules of %s: once the pod is ours; the rest when the last p
   for (const [name, host] of [
     ['v4', pod.ip4],
     ['v6', pod.ip6],
-  ] as const)
+  ] as const) {
+    await kubelet.call('connect', { host, port: 8080, timeoutMs: 5000 }); // neighbours know each other from here on
     await kubelet.call('load', { name, host, port: 8080, pauseMs: 2, timeoutMs: 2000 });
+  }
   await rules.recheck();
   expect(rulesOnNode(), "while the pod has Istio's").toBe(true);
   scene.driver.activate(cookie);
