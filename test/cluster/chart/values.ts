@@ -39,6 +39,8 @@ export const installations: Record<string, { values: Values; namespace?: string 
       maxPods: 250,
       cgroupRoot: '/host/sys/fs/cgroup/unified',
       probeExemption: 'kubelet',
+      redirectDriver: 'nftables',
+      istioRules: 'keep',
       kubeletCgroup: ['/system.slice/kubelet.service'],
       metricsPort: 25014,
       healthPort: 28000,
