@@ -2,6 +2,8 @@
 import { CulvertError } from '../../base/errors.ts';
 import { wire } from '../../maps/layout.ts';
 import { native, type Address, type NetnsOp, type Route, type Rule } from '../../sys/native.ts';
+import { Netns } from '../../sys/netns.ts';
+import { forgetOpenStreams, spareOpenStreams } from '../open-streams.ts';
 import { FAMILIES, type Family } from './rules.ts';
 
 export interface NetnsView {
@@ -52,8 +54,12 @@ export function inspect(netnsFd: number): NetnsView {
   return { families, addresses: value<Address[]>(0), missing };
 }
 
-/** A route over lo needs lo to be up; runtimes are about to do the same. @throws CulvertError SYSTEM */
+/**
+ * Before any rule: connections that are open, or being opened, are left alone by the rules to come.
+ * A route over lo needs lo to be up; runtimes are about to do the same. @throws CulvertError SYSTEM
+ */
 export function put(netnsFd: number, missing: readonly NetnsOp[]): void {
+  spareOpenStreams(Netns.adopt(netnsFd));
   if (missing.length === 0) return;
   const ops: NetnsOp[] = [{ op: 'link-up', device: 'lo' }, ...missing];
   native.netnsRun(netnsFd, ops).forEach((result, i) => {
@@ -68,6 +74,7 @@ export function takeBack(netnsFd: number): void {
     if (!result.ok && !NOTHING_THERE.includes(result.code))
       throw new CulvertError('SYSTEM', `delete ${ops[i]?.op ?? ''} in a pod's netns: ${result.message}`);
   });
+  forgetOpenStreams(Netns.adopt(netnsFd));
 }
 
 /** "rule of IPv4" */
