@@ -10,10 +10,17 @@ export interface Outcome {
   failures: Failure[];
 }
 
+const TOLD_LINES = 12;
+
 /** One line of progress: what, result, seconds since `start` (of `performance.now()`). */
 export function progress(what: string, { passed, failures }: Outcome, start: number): void {
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   const verdict = failures.length === 0 ? 'PASS' : 'FAIL';
   const counts = failures.length === 0 ? `${String(passed)} passed` : `${String(passed)} passed, ${String(failures.length)} failed`;
   console.log(`  ${verdict.padEnd(8)} ${what.padEnd(52)} ${counts.padStart(20)} ${seconds.padStart(7)} s`);
+}
+
+/** A failure as soon as it is known: who kills a run half-way, or keeps only a part of what it printed, has the reason. */
+export function tell({ title, detail }: Failure): void {
+  console.log(`FAILED: ${title}\n${detail.split('\n').slice(0, TOLD_LINES).join('\n').replace(/^/gm, '    ')}`);
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { absence, meetNeeds } from './needs.ts';
-import { progress, type Outcome } from './outcome.ts';
+import { progress, tell, type Outcome } from './outcome.ts';
 import type { ModuleEnd, RunEnd } from './reporter.ts';
 import { ringDirectoryPrefix } from './killed.ts';
 import { judgeSkip } from './skips.ts';
@@ -65,7 +65,9 @@ export async function runRing(ring: Ring): Promise<Outcome> {
     const event = JSON.parse(line) as ModuleEnd | RunEnd;
     if (event.type === 'end') {
       run.ended = true;
-      outcome.failures.push(...event.errors.map((detail) => ({ title: `${ring}: outside of any test`, detail })));
+      const outside = event.errors.map((detail) => ({ title: `${ring}: outside of any test`, detail }));
+      for (const failure of outside) tell(failure);
+      outcome.failures.push(...outside);
       continue;
     }
     const module: Outcome = { passed: event.passed, failures: event.failures };
@@ -75,6 +77,7 @@ export async function runRing(ring: Ring): Promise<Outcome> {
       else module.failures.push({ title: skip.title, detail: verdict.reason });
     }
     progress(event.path, module, performance.now() - event.seconds * 1000);
+    for (const failure of module.failures) tell(failure);
     outcome.passed += module.passed;
     outcome.failures.push(...module.failures);
   }
