@@ -5,6 +5,8 @@ import { connect, createServer, type Socket } from 'node:net';
 
 export const PORTS = { echo: 8080, first: 8081, sink: 8082, stall: 8083, reset: 8084, tail: 8085, mirror: 8086 };
 const STALL_MS = 10_000;
+/** A short exchange that takes longer has lost a packet for good: it fails by its own name, not as a test that never ends. */
+const EXCHANGE_MS = 20_000;
 
 export interface Commands {
   /** listens on all of PORTS, on :: */
@@ -73,12 +75,23 @@ async function text(socket: Socket): Promise<string> {
 }
 
 async function exchange(target: Target): Promise<string> {
-  const socket = await dial(target);
-  socket.write('hello');
-  const answer = await text(socket);
-  socket.end();
-  if (!answer.endsWith(' hello')) throw Object.assign(new Error(`answer "${answer}"`), { code: 'EANSWER' });
-  return answer.split(' ')[0] ?? '';
+  const socket = connect({ ...target, allowHalfOpen: true, noDelay: true });
+  const deadline = setTimeout(() => {
+    const where = socket.connecting
+      ? 'connecting'
+      : `connected from port ${String(socket.localPort)}, ${String(socket.bytesRead)} bytes read`;
+    socket.destroy(Object.assign(new Error('stuck'), { code: `stuck ${where}` }));
+  }, EXCHANGE_MS);
+  try {
+    await once(socket, 'connect');
+    socket.write('hello');
+    const answer = await text(socket);
+    socket.end();
+    if (!answer.endsWith(' hello')) throw Object.assign(new Error(`answer "${answer}"`), { code: 'EANSWER' });
+    return answer.split(' ')[0] ?? '';
+  } finally {
+    clearTimeout(deadline);
+  }
 }
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? String(error);
