@@ -13,19 +13,26 @@
  *   name FD -> addr port                           peer FD                   -> addr port
  *   send FD TEXT                                   recv FD MS                -> text
  *   sendto FD ADDR PORT TEXT                       recvfrom FD MS            -> addr port text
+ *   uring FD ADDR PORT plain|worker|poller MS (connect by io_uring: in this task, one of its workers, or its polling thread)
+ *   door PATH -> fd                                take DOOR MS              -> fd (by SCM_RIGHTS)
+ *   give FD PATH (to who has a door there)
  *   cookie (of the network namespace)              close FD
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define SO_NETNS_COOKIE_ 71
@@ -153,6 +160,96 @@ static int send_syn(int fd, char **w)
 	return sendto(fd, &tcp, sizeof(tcp), 0, (void *)&to, sizeof(struct sockaddr_in));
 }
 
+/* Rings of one entry, gone with the call. Returns as connect(2), or ETIMEDOUT. */
+static int uring_connect(int fd, const struct sockaddr_storage *to, socklen_t length, const char *by, const char *ms)
+{
+	int poller = !strcmp(by, "poller"), result = -1;
+	struct io_uring_params p = { .flags = poller ? IORING_SETUP_SQPOLL : 0 };
+	int ring = syscall(SYS_io_uring_setup, 1, &p);
+	unsigned char *sq, *cq;
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe *cqe;
+
+	if (ring < 0)
+		return -1;
+	sq = mmap(NULL, p.sq_off.array + sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQ_RING);
+	cq = mmap(NULL, p.cq_off.cqes + 2 * sizeof(*cqe), PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_CQ_RING);
+	sqe = mmap(NULL, sizeof(*sqe), PROT_READ | PROT_WRITE, MAP_SHARED, ring, IORING_OFF_SQES);
+	if (sq == MAP_FAILED || cq == MAP_FAILED || sqe == MAP_FAILED)
+		goto out;
+	sqe->opcode = IORING_OP_CONNECT;
+	sqe->flags = strcmp(by, "worker") ? 0 : IOSQE_ASYNC;
+	sqe->fd = fd;
+	sqe->addr = (unsigned long)to;
+	sqe->off = length;
+	__atomic_store_n((int *)(sq + p.sq_off.tail), 1, __ATOMIC_RELEASE);
+	if (syscall(SYS_io_uring_enter, ring, 1, 0, poller ? IORING_ENTER_SQ_WAKEUP : 0, NULL, 0) < 0 || wait_for(ring, POLLIN, ms) < 0)
+		goto out;
+	cqe = (void *)(cq + p.cq_off.cqes);
+	errno = cqe->res < 0 ? -cqe->res : 0;
+	result = cqe->res < 0 ? -1 : 0;
+out:
+	fd = errno;
+	munmap(sq, p.sq_off.array + sizeof(int));
+	munmap(cq, p.cq_off.cqes + 2 * sizeof(*cqe));
+	munmap(sqe, sizeof(*sqe));
+	close(ring);
+	errno = fd;
+	return result;
+}
+
+static int unix_socket(const char *path, struct sockaddr_un *at)
+{
+	memset(at, 0, sizeof(*at));
+	at->sun_family = AF_UNIX;
+	strncpy(at->sun_path, path, sizeof(at->sun_path) - 1);
+	return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+static int door(const char *path)
+{
+	struct sockaddr_un at;
+	int fd = unix_socket(path, &at);
+
+	return fd < 0 || bind(fd, (void *)&at, sizeof(at)) < 0 || listen(fd, 1) < 0 ? -1 : fd;
+}
+
+static int give(int fd, const char *path)
+{
+	char one = 0, control[CMSG_SPACE(sizeof(int))] = {};
+	struct iovec data = { &one, 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+	struct sockaddr_un at;
+	int to = unix_socket(path, &at), sent = -1;
+
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	if (connect(to, (void *)&at, sizeof(at)) == 0)
+		sent = sendmsg(to, &message, MSG_NOSIGNAL);
+	fd = errno;
+	close(to);
+	errno = fd;
+	return sent;
+}
+
+static int take(int at, const char *ms)
+{
+	char one, control[CMSG_SPACE(sizeof(int))];
+	struct iovec data = { &one, 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+	int from, fd = -1;
+
+	if (wait_for(at, POLLIN, ms) < 0 || (from = accept(at, NULL, NULL)) < 0)
+		return -1;
+	if (recvmsg(from, &message, MSG_CMSG_CLOEXEC) == 1 && CMSG_FIRSTHDR(&message))
+		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
+	close(from);
+	return fd;
+}
+
 static int run(char **w, int n)
 {
 	struct sockaddr_storage end;
@@ -209,6 +306,16 @@ static int run(char **w, int n)
 	}
 	if (!strcmp(w[0], "syn"))
 		return done(send_syn(fd, w));
+	if (!strcmp(w[0], "uring")) {
+		length = end_of(w[2], w[3], &end);
+		return done(uring_connect(fd, &end, length, w[4], w[5]));
+	}
+	if (!strcmp(w[0], "door") || !strcmp(w[0], "take")) {
+		fd = *w[0] == 'd' ? door(w[1]) : take(fd, w[2]);
+		return fd < 0 ? failed() : printf("0 %d\n", fd);
+	}
+	if (!strcmp(w[0], "give"))
+		return done(give(fd, w[2]));
 	if (!strcmp(w[0], "listen"))
 		return done(listen(fd, 128));
 	if (!strcmp(w[0], "accept")) {

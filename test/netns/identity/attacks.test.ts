@@ -3,6 +3,7 @@
  * proves nothing. Each attack is captured or refused, and counted.
  */
 import { rmdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { native } from '../../../src/sys/native.ts';
 import { familyOf, forms, type Form } from '../../support/bpf-datapath.ts';
@@ -55,6 +56,30 @@ describe.each(['root of a container', 'root of a container with NET_ADMIN'] as c
       await app().call('fastopen', fd, a.outsidePod.ip4, PORT, 'x');
     }
     expect(await a.reached()).toBe('tunnel');
+    await app().close(fd);
+  });
+
+  test.for(['plain', 'worker', 'poller'])('by io_uring (%s), whose threads are the process’ own: captured', async (by, context) => {
+    const fd = await marked('v4');
+    let code: string | undefined;
+    const reasons = await a.reasons(async () => (code = await codeOf(app().call('uring', fd, a.outsidePod.ip4, PORT, by, 5000))));
+    if (code === 'ENOSYS' || code === 'EPERM') return context.skip('needs io-uring: the kernel, or who runs this, refuses it');
+    expect(code).toBeUndefined();
+    expect(reasons).toEqual({ MISC_FALSE_TUNNEL: 1, OUT_REDIRECT_TUNNEL: 1, OUT_REDIRECT_ACCEPTED: 1 });
+    expect(await a.reached()).toBe('tunnel');
+    await app().close(fd);
+  });
+
+  test('has an accomplice in a pod outside the mesh connect its socket (SCM_RIGHTS): the socket stays in its namespace, captured', async () => {
+    const path = join(a.scene.node.dir, `door-${privilege.length}`);
+    const [door = ''] = await a.outside.call('door', path);
+    const fd = await marked('v4');
+    await app().call('give', fd, path);
+    const [taken = ''] = await a.outside.call('take', door, 2000);
+    const reasons = await a.reasons(() => a.outside.connect(Number(taken), outside('v4')));
+    expect(reasons).toEqual({ MISC_FALSE_TUNNEL: 1, OUT_REDIRECT_TUNNEL: 1, OUT_REDIRECT_ACCEPTED: 1 });
+    expect(await a.reached()).toBe('tunnel');
+    await a.outside.close(Number(taken), Number(door));
     await app().close(fd);
   });
 
