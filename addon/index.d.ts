@@ -119,12 +119,22 @@ export type NetnsOp =
   | { op: 'nft-lookups'; table: string }
   /** chains of nftables, those that iptables-nft makes included; asking does not make any */
   | { op: 'nft-chains' }
+  /** everything of nftables but the elements of sets; asking makes nothing */
+  | { op: 'nft-ruleset' }
   /** chains that somebody made in tables of legacy iptables, "4 nat ISTIO_PRERT"; asking makes no table */
   | { op: 'xtables-chains' };
 /** "inet istio-ambient-nat prerouting" */
 export interface NftChain {
   name: string;
   rules: number;
+}
+/**
+ * words: tables, chains and rules in the kernel's own words, without handles and counters: the same words are the same rules. packets:
+ * of each rule in the kernel's order; chain: family's number, table and chain, "2 nat CULVERT_OUTPUT"
+ */
+export interface NftRuleset {
+  words: Uint8Array;
+  packets: { chain: string; packets: number }[];
 }
 export interface Address {
   address: string;
@@ -165,7 +175,7 @@ export interface DiagSocket {
 /**
  * One result per op. EEXIST on add and ENOENT/ESRCH on delete are ok. Values: 'addresses' Address[], 'rules' Rule[], 'routes'
  * Route[], 'sysctl-read' string, 'sockets' DiagSocket[], 'sockets-destroy' number, 'forwarded' number, 'ipset-references' number, 'nft-lookups' string[],
- * 'nft-chains' NftChain[], 'xtables-chains' string[].
+ * 'nft-chains' NftChain[], 'nft-ruleset' NftRuleset, 'xtables-chains' string[].
  */
 export type NetnsResult = { ok: true; value?: unknown } | { ok: false; code: string; errno: number; syscall: string; message: string };
 /** Runs the ops in order in one entry of the netns; stops at the first failure unless keepGoing. */

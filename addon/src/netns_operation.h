@@ -41,6 +41,7 @@ Operation forwardedOperation();
 Operation ipsetReferencesOperation(const Napi::Object& op);
 Operation nftLookupsOperation(const Napi::Object& op);
 Operation nftChainsOperation();
+Operation nftRulesetOperation();
 Operation xtablesChainsOperation();
 
 }  // namespace culvert

@@ -31,6 +31,7 @@ Operation parse(const Napi::Object& op) {
   if (name == "ipset-references") return ipsetReferencesOperation(op);
   if (name == "nft-lookups") return nftLookupsOperation(op);
   if (name == "nft-chains") return nftChainsOperation();
+  if (name == "nft-ruleset") return nftRulesetOperation();
   if (name == "xtables-chains") return xtablesChainsOperation();
   throw Napi::TypeError::New(op.Env(), "unknown netns operation " + name);
 }

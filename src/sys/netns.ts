@@ -1,7 +1,7 @@
 /** A network namespace held open by a descriptor. It lives as long as somebody holds it, whatever becomes of its path. */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { CulvertError, isSystem } from '../base/errors.ts';
-import { native, type Address, type DiagSocket, type NetnsOp, type NftChain, type Route, type Rule } from './native.ts';
+import { native, type Address, type DiagSocket, type NetnsOp, type NftChain, type NftRuleset, type Route, type Rule } from './native.ts';
 import { attempt, systemError } from './system.ts';
 
 const NSFS_MAGIC = 0x6e736673n;
@@ -22,6 +22,7 @@ export interface NetnsValues {
   'ipset-references': number;
   'nft-lookups': string[];
   'nft-chains': NftChain[];
+  'nft-ruleset': NftRuleset;
   'xtables-chains': string[];
 }
 
