@@ -1,11 +1,15 @@
-/** Our rules by iptables: one iptables-save reads a family, one iptables-restore writes it. */
+/**
+ * Our rules by iptables: one iptables-save reads a family, one iptables-restore writes it, both families' in one process. Of iptables-nft
+ * a ruleset that was read before is not read by a process again.
+ */
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CulvertError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { DatapathState } from '../driver.ts';
 import type { Backend, Found, Member, Site } from '../netfilter/backend.ts';
-import { demand, lastWords, run, runSync, type Place } from '../netfilter/command.ts';
+import { demand, demandAll, lastWords, runAll, runAllSync, type Command, type CommandResult, type Place } from '../netfilter/command.ts';
+import { Memo, type Packets } from '../netfilter/memo.ts';
 import { nodeRules, podRules, type Family, type Shape, type Stage } from '../netfilter/rules.ts';
 import { membersOf, setsGone, setsMade } from './ipset.ts';
 import { differences, ofFamily, onlyOurs, planOf, stageIn, stepOf, wantedOf, type Wanted } from './plan.ts';
@@ -15,11 +19,17 @@ import { WAIT, type Variant } from './variant.ts';
 
 type PerFamily = Map<Family, Saved>;
 
+/** Numbers of the families in the kernel: NFPROTO_IPV4, NFPROTO_IPV6. */
+const NFPROTO: Readonly<Record<Family, number>> = { 4: 2, 6: 10 };
+
 class FoundRules implements Found {
   readonly saved: PerFamily;
+  readonly #packets: Packets | undefined;
 
-  constructor(saved: PerFamily) {
+  /** @param packets by now, where `saved` is of another reading of the same rules */
+  constructor(saved: PerFamily, packets?: Packets) {
     this.saved = saved;
+    this.#packets = packets;
   }
 
   /** IPv4's, which every pod has. */
@@ -40,11 +50,11 @@ class FoundRules implements Found {
     for (const [family, saved] of this.saved) {
       for (const rule of ofFamily(podRules(shape), family)) {
         const spec = canonical(specOf(rule, family));
-        const found = saved
-          .get(rule.table)
-          ?.chains.get(CHAIN[rule.chain])
-          ?.find((each) => canonical(each.spec) === spec);
-        counts.set(rule.id, (counts.get(rule.id) ?? 0) + (found?.packets ?? 0));
+        const chain = CHAIN[rule.chain];
+        const rules = saved.get(rule.table)?.chains.get(chain) ?? [];
+        const at = rules.findIndex((each) => canonical(each.spec) === spec);
+        const now = this.#packets?.get(`${NFPROTO[family]} ${rule.table} ${chain}`)?.[at];
+        counts.set(rule.id, (counts.get(rule.id) ?? 0) + (now ?? rules[at]?.packets ?? 0));
       }
     }
     return counts;
@@ -64,6 +74,7 @@ export class Iptables implements Backend {
   readonly kind = 'iptables';
   readonly version: string;
   readonly #o: IptablesOptions;
+  readonly #memo = new Memo<PerFamily>();
 
   constructor(options: IptablesOptions) {
     this.#o = options;
@@ -71,36 +82,28 @@ export class Iptables implements Backend {
   }
 
   async read(site: Site): Promise<FoundRules> {
-    const each = await Promise.all(
-      this.#families(site).map(async ([family, program]) => {
-        const argv = [`${program}-save`, '-c'];
-        return [family, parseSaved(demand(argv, await run(this.#place(site), argv)))] as const;
-      }),
-    );
-    return this.#found(site, each);
+    const known = this.#recall(site);
+    if (known instanceof FoundRules) return known;
+    return this.#found(site, known, await runAll(this.#place(site), this.#saves(site)));
   }
 
   readSync(site: Site): FoundRules {
-    const each = this.#families(site).map(([family, program]) => {
-      const argv = [`${program}-save`, '-c'];
-      return [family, parseSaved(demand(argv, runSync(this.#place(site), argv)))] as const;
-    });
-    return this.#found(site, each);
+    const known = this.#recall(site);
+    if (known instanceof FoundRules) return known;
+    return this.#found(site, known, runAllSync(this.#place(site), this.#saves(site)));
   }
 
   async write(site: Site, shape: Shape, stage: Stage, from: DatapathState | Found): Promise<void> {
     if (typeof from === 'string' && (await this.#step(site, shape, stage, from))) return;
     const { saved } = from instanceof FoundRules ? from : await this.read(site);
     this.#note(site, saved);
-    await Promise.all(
-      this.#families(site).map(async ([family, program]) => {
-        const now = saved.get(family) ?? (new Map() as Saved);
-        const guarded =
-          stage === 'active' && stageIn(now) !== 'none' && differences(now, wantedOf(shape, 'prepared', family), family).length > 0;
-        const plan = planOf(now, wantedOf(shape, stage, family), { guarded });
-        if (plan !== '') await this.#restore(this.#place(site), program, plan);
-      }),
-    );
+    const plans = this.#families(site).map(([family, program]) => {
+      const now = saved.get(family) ?? (new Map() as Saved);
+      const guarded =
+        stage === 'active' && stageIn(now) !== 'none' && differences(now, wantedOf(shape, 'prepared', family), family).length > 0;
+      return restore(program, planOf(now, wantedOf(shape, stage, family), { guarded }));
+    });
+    await demandAll(this.#place(site), plans.flat());
   }
 
   async clear(site: Site): Promise<void> {
@@ -111,21 +114,18 @@ export class Iptables implements Backend {
       const made = (table: string): boolean => site.notes.tables !== undefined && !before.has(`${family} ${table}`);
       useless.set(family, this.#o.nft && !this.#o.variant.legacy ? onlyOurs(tables).filter(made) : []);
     }
-    await Promise.all(
-      this.#families(site).map(async ([family, program]) => {
-        const rest = new Map([...(saved.get(family) ?? [])].filter(([table]) => useless.get(family)?.includes(table) !== true));
-        const plan = planOf(rest, new Map());
-        if (plan !== '') await this.#restore(this.#place(site), program, plan);
-      }),
-    );
+    const plans = this.#families(site).map(([family, program]) => {
+      const rest = new Map([...(saved.get(family) ?? [])].filter(([table]) => useless.get(family)?.includes(table) !== true));
+      return restore(program, planOf(rest, new Map()));
+    });
     const deletions = [...useless].flatMap(([family, tables]) => tables.map((table) => deletion(family, table)));
-    if (deletions.length > 0) await this.#restoreTool(this.#place(site), ['nft', '-f', '-'], deletions.join(''));
+    await demandAll(this.#place(site), [...plans.flat(), ...nft(deletions)]);
   }
 
   /** The sets first: the rule is refused without them. */
   async writeNode(netnsFd: number, members: readonly Member[]): Promise<void> {
     const node = { netnsFd };
-    await this.#restoreTool(node, ['ipset', '-exist', 'restore'], setsMade(members));
+    await demandAll(node, [ipset(setsMade(members))]);
     await this.#onNode(netnsFd, (family): Wanted => {
       const specs = ofFamily(nodeRules(), family).map((rule) => ({ id: rule.id, spec: specOf(rule, family) }));
       return new Map([['nat', { chains: new Map([[CHAIN.postrouting, specs]]), jumps: [`${BASE.postrouting} -j ${CHAIN.postrouting}`] }]]);
@@ -136,34 +136,43 @@ export class Iptables implements Backend {
     await this.#onNode(netnsFd, () => new Map());
     await this.#dropNodeTables(netnsFd);
     // one by one: what is not there is no reason to leave the other
-    for (const set of setsGone()) await run({ netnsFd }, ['ipset', 'destroy', set]);
+    await runAll(
+      { netnsFd },
+      setsGone().map((set) => ({ argv: ['ipset', 'destroy', set] })),
+    );
   }
 
   async changeMembers(netnsFd: number, add: boolean, members: readonly Member[]): Promise<void> {
-    if (members.length > 0) await this.#restoreTool({ netnsFd }, ['ipset', '-exist', 'restore'], membersOf(add, members));
+    if (members.length > 0) await demandAll({ netnsFd }, [ipset(membersOf(add, members))]);
   }
 
   async #onNode(netnsFd: number, wanted: (family: Family) => Wanted): Promise<void> {
-    for (const [family, program] of this.#programs()) {
-      const argv = [`${program}-save`]; // asked for `nat` alone it would make one
-      const saved = parseSaved(demand(argv, await run({ netnsFd }, argv)));
+    const plans: Command[] = [];
+    for (const { family, program, saved } of await this.#savedOnNode(netnsFd)) {
       const plan = planOf(saved, wanted(family), { place: '-I' });
-      if (plan === '') continue;
-      if (!saved.has('nat')) writeFileSync(this.#madeFile(family), '');
-      await this.#restore({ netnsFd }, program, plan);
+      if (plan !== '' && !saved.has('nat')) writeFileSync(this.#madeFile(family), '');
+      plans.push(...restore(program, plan));
     }
+    await demandAll({ netnsFd }, plans);
+  }
+
+  async #savedOnNode(netnsFd: number): Promise<{ family: Family; program: string; saved: Saved }[]> {
+    const programs = this.#programs();
+    // asked for `nat` alone it would make one
+    const texts = await demandAll(
+      { netnsFd },
+      programs.map(([, program]) => ({ argv: [`${program}-save`] })),
+    );
+    return programs.map(([family, program], i) => ({ family, program, saved: parseSaved(texts[i] ?? '') }));
   }
 
   /** `nat` that was made for our rule, unless others have put something into it. */
   async #dropNodeTables(netnsFd: number): Promise<void> {
-    for (const [family, program] of this.#programs()) {
-      if (!existsSync(this.#madeFile(family))) continue;
-      const argv = [`${program}-save`]; // asked for `nat` alone it would make one
-      const saved = parseSaved(demand(argv, await run({ netnsFd }, argv)));
-      if (this.#o.nft && !this.#o.variant.legacy && onlyOurs(saved).includes('nat'))
-        await this.#restoreTool({ netnsFd }, ['nft', '-f', '-'], deletion(family, 'nat'));
-      rmSync(this.#madeFile(family), { force: true });
-    }
+    if (!this.#programs().some(([family]) => existsSync(this.#madeFile(family)))) return;
+    const made = (await this.#savedOnNode(netnsFd)).filter(({ family }) => existsSync(this.#madeFile(family)));
+    const useless = made.filter(({ saved }) => this.#o.nft && !this.#o.variant.legacy && onlyOurs(saved).includes('nat'));
+    await demandAll({ netnsFd }, nft(useless.map(({ family }) => deletion(family, 'nat'))));
+    for (const { family } of made) rmSync(this.#madeFile(family), { force: true });
   }
 
   #madeFile(family: Family): string {
@@ -174,8 +183,9 @@ export class Iptables implements Backend {
   async #step(site: Site, shape: Shape, stage: Stage, from: DatapathState): Promise<boolean> {
     const steps = this.#families(site).map(([family, program]) => ({ program, step: stepOf(shape, from, stage, family) }));
     if (steps.some(({ step }) => step === undefined)) return false;
-    const results = await Promise.all(
-      steps.map(({ program, step }) => run(this.#place(site), [`${program}-restore`, ...WAIT, '--noflush'], step)),
+    const results = await runAll(
+      this.#place(site),
+      steps.flatMap(({ program, step }) => restore(program, step ?? '')),
     );
     const refused = results.find(({ code }) => code !== 0);
     if (refused !== undefined) this.#o.log.warn({ stage, from, why: lastWords(refused) }, 'rules of a pod are not as they were left');
@@ -191,17 +201,28 @@ export class Iptables implements Backend {
     );
   }
 
-  async #restore(place: Place, program: string, plan: string): Promise<void> {
-    await this.#restoreTool(place, [`${program}-restore`, ...WAIT, '--noflush'], plan);
+  /** Of legacy iptables nf_tables says nothing. @returns what `#found` is to keep it by */
+  #recall(site: Site): FoundRules | { key: string } | undefined {
+    if (this.#o.variant.legacy) return undefined;
+    const known = this.#memo.recall(site.netnsFd, site.families.join());
+    return 'key' in known ? known : new FoundRules(known.value, known.packets);
   }
 
-  async #restoreTool(place: Place, argv: string[], input: string): Promise<void> {
-    demand(argv, await run(place, argv, input));
+  #saves(site: Site): Command[] {
+    return this.#families(site).map(([, program]) => ({ argv: [`${program}-save`, '-c'] }));
   }
 
-  #found(site: Site, each: (readonly [Family, Saved])[]): FoundRules {
-    if (each.length === 0) throw new CulvertError('SYSTEM', `read rules of netns ${site.netnsFd}: no iptables for it`);
-    return new FoundRules(new Map(each));
+  #found(site: Site, asked: { key: string } | undefined, results: readonly CommandResult[]): FoundRules {
+    const families = this.#families(site);
+    if (families.length === 0) throw new CulvertError('SYSTEM', `read rules of netns ${site.netnsFd}: no iptables for it`);
+    const saved: PerFamily = new Map(
+      results.map((result, i) => {
+        const [family, program] = families[i] ?? [4, 'iptables'];
+        return [family, parseSaved(demand([`${program}-save`, '-c'], result))];
+      }),
+    );
+    if (asked !== undefined) this.#memo.keep(site.netnsFd, site.families.join(), asked.key, saved);
+    return new FoundRules(saved);
   }
 
   #families(site: Site): [Family, string][] {
@@ -220,4 +241,17 @@ export class Iptables implements Backend {
 
 function deletion(family: Family, table: string): string {
   return `delete table ${family === 4 ? 'ip' : 'ip6'} ${table}\n`;
+}
+
+/** None for a plan of nothing. */
+function restore(program: string, plan: string): Command[] {
+  return plan === '' ? [] : [{ argv: [`${program}-restore`, ...WAIT, '--noflush'], input: plan }];
+}
+
+function nft(lines: readonly string[]): Command[] {
+  return lines.length === 0 ? [] : [{ argv: ['nft', '-f', '-'], input: lines.join('') }];
+}
+
+function ipset(input: string): Command {
+  return { argv: ['ipset', '-exist', 'restore'], input };
 }

@@ -1,4 +1,7 @@
-/** Runs the node's own tools (iptables-restore, nft, ipset) inside a network namespace: nsenter execs, so each is one process. */
+/**
+ * Runs the node's own tools (iptables-restore, nft, ipset) inside a network namespace: nsenter execs, so one command is one process. To
+ * start a process costs more than what these tools do, so several commands for one place are run by one shell. None is waited for without end.
+ */
 import { spawn, spawnSync } from 'node:child_process';
 import { CulvertError } from '../../base/errors.ts';
 
@@ -13,17 +16,37 @@ export interface CommandResult {
 export interface Place {
   netnsFd: number;
   env?: Record<string, string>;
+  /** default half a minute: two that each wait for a lock as long as they may */
+  deadlineMs?: number;
 }
 
-const TIMEOUT_MS = 20_000;
+export interface Command {
+  argv: readonly string[];
+  /** text of whole lines; default none */
+  input?: string;
+}
+
+const DEADLINE_MS = 30_000;
 const NETNS = ['--net=/proc/self/fd/3', '--'];
 const LARGEST = 64 << 20;
+/** Ends what each command of several says; no line of theirs, nor of any input, is this. */
+const END = 'culvert-end';
 
-/** Resolves with any exit code. @throws CulvertError SYSTEM when nsenter cannot be started */
+/** Resolves with any exit code. @throws CulvertError SYSTEM when nsenter cannot be started, or the command does not end in time */
 export function run(place: Place, argv: readonly string[], input = ''): Promise<CommandResult> {
+  const { netnsFd, deadlineMs = DEADLINE_MS } = place;
   return new Promise((resolve, reject) => {
-    const child = spawn('nsenter', [...NETNS, ...argv], { stdio: ['pipe', 'pipe', 'pipe', place.netnsFd], env: environment(place) });
-    const deadline = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
+    // a process group of its own, so that nothing that it started holds its output open
+    const child = spawn('nsenter', [...NETNS, ...argv], {
+      stdio: ['pipe', 'pipe', 'pipe', netnsFd],
+      env: environment(place),
+      detached: true,
+    });
+    const deadline = setTimeout(() => {
+      reject(tooLong(argv, deadlineMs, stderr));
+      if (child.pid !== undefined) killGroup(child.pid);
+      for (const stream of [child.stdin, child.stdout, child.stderr]) stream?.destroy();
+    }, deadlineMs);
     let stdout = '';
     let stderr = '';
     child.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout += text));
@@ -42,16 +65,31 @@ export function run(place: Place, argv: readonly string[], input = ''): Promise<
 }
 
 /** The same for callers that cannot wait: the process stands still meanwhile, some milliseconds. */
-export function runSync(place: Place, argv: readonly string[]): CommandResult {
+export function runSync(place: Place, argv: readonly string[], input = ''): CommandResult {
+  const { netnsFd, deadlineMs = DEADLINE_MS } = place;
   const result = spawnSync('nsenter', [...NETNS, ...argv], {
-    stdio: ['ignore', 'pipe', 'pipe', place.netnsFd],
+    stdio: ['pipe', 'pipe', 'pipe', netnsFd],
+    input,
     env: environment(place),
     encoding: 'utf8',
-    timeout: TIMEOUT_MS,
+    timeout: deadlineMs,
+    killSignal: 'SIGKILL',
     maxBuffer: LARGEST,
   });
   if (result.error !== undefined) throw new CulvertError('SYSTEM', `run ${argv.join(' ')}`, result.error);
   return { code: result.status ?? 128 + 9, stdout: result.stdout, stderr: result.stderr };
+}
+
+/** One after another, whatever becomes of each. @throws as `run` */
+export async function runAll(place: Place, commands: readonly Command[]): Promise<CommandResult[]> {
+  const [only] = commands;
+  if (only === undefined) return [];
+  if (commands.length === 1) return [await run(place, only.argv, only.input)];
+  return apart(commands, await run(place, ['sh'], scriptOf(commands)));
+}
+
+export function runAllSync(place: Place, commands: readonly Command[]): CommandResult[] {
+  return commands.length === 0 ? [] : apart(commands, runSync(place, ['sh'], scriptOf(commands)));
 }
 
 /** @throws CulvertError SYSTEM with the program's last words */
@@ -60,9 +98,48 @@ export function demand(argv: readonly string[], result: CommandResult): string {
   throw new CulvertError('SYSTEM', `run ${argv.join(' ')}: exit code ${result.code}: ${lastWords(result)}`);
 }
 
+/** @throws CulvertError SYSTEM with the last words of the first that failed */
+export async function demandAll(place: Place, commands: readonly Command[]): Promise<string[]> {
+  const results = await runAll(place, commands);
+  return results.map((result, i) => demand(commands[i]?.argv ?? [], result));
+}
+
 export function lastWords({ stderr, stdout }: CommandResult): string {
   const words = (stderr.trim() || stdout.trim() || 'it said nothing').split('\n').filter((line) => !line.startsWith('#'));
   return words.slice(-3).join(' / ');
+}
+
+function scriptOf(commands: readonly Command[]): string {
+  const fed = ({ argv, input }: Command): string =>
+    `${argv.map(quoted).join(' ')} ${input === undefined ? '</dev/null' : `<<'${END}'\n${input}${END}`}`;
+  return commands.map((command) => `${fed(command)}\necho ${END} $?; echo ${END} >&2\n`).join('');
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}
+
+/** A shell that was killed leaves some without an end: to those its own end applies. */
+function apart(commands: readonly Command[], { code, stdout, stderr }: CommandResult): CommandResult[] {
+  const said = [...stdout.matchAll(new RegExp(`([^]*?)^${END} (\\d+)\\n`, 'gm'))];
+  const complained = stderr.split(new RegExp(`^${END}\\n`, 'm'));
+  return commands.map((_, i) => {
+    const [, text, ended] = said[i] ?? [];
+    return { code: ended === undefined ? code || 1 : Number(ended), stdout: text ?? '', stderr: complained[i] ?? '' };
+  });
+}
+
+function tooLong(argv: readonly string[], deadlineMs: number, stderr: string): CulvertError {
+  const words = stderr.trim() === '' ? '' : `: ${lastWords({ code: 0, stdout: '', stderr })}`;
+  return new CulvertError('SYSTEM', `run ${argv.join(' ')}: not done after ${deadlineMs / 1000} s, killed${words}`);
+}
+
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // it ended by itself just now
+  }
 }
 
 function environment(place: Place): NodeJS.ProcessEnv {

@@ -1,5 +1,5 @@
 /**
- * Our rules by nft: one process reads, one transaction writes, both families and all tables at once. So a repair needs no guard: there
+ * Our rules by nft: one process reads what was not read before, one transaction writes, both families and all tables at once. So a repair needs no guard: there
  * is no moment between the old rules and the new ones.
  */
 import { CulvertError, describe } from '../../base/errors.ts';
@@ -7,6 +7,7 @@ import type { Logger } from '../../base/log.ts';
 import type { DatapathState } from '../driver.ts';
 import type { Backend, Found, Member, Notes, Site } from '../netfilter/backend.ts';
 import { demand, lastWords, run, runSync, type CommandResult } from '../netfilter/command.ts';
+import { Memo, type Packets } from '../netfilter/memo.ts';
 import {
   chainsAt,
   jumpsAt,
@@ -26,6 +27,8 @@ const LIST = ['nft', '-j', 'list', 'ruleset', 'inet'];
 const APPLY = ['nft', '-f', '-'];
 /** Prints back what the kernel took. The commands are an argument: with -j it would open its input anew, which a socket does not allow. */
 const APPLY_AND_ECHO = ['nft', '-j', '-e'];
+/** The number of family inet in the kernel. */
+const NFPROTO_INET = 1;
 const HOOKS: readonly Hook[] = ['prerouting', 'output'];
 const OURS: ReadonlySet<string> = new Set(TABLES.map(tableName));
 
@@ -33,9 +36,12 @@ class FoundRules implements Found {
   readonly #listed: Listed;
   readonly #families: readonly Family[];
   readonly #notes: Notes;
+  readonly #packets: Packets | undefined;
 
-  constructor(listed: Listed, { families, notes }: Site) {
+  /** @param packets by now, where `listed` is of another reading of the same rules */
+  constructor(listed: Listed, { families, notes }: Site, packets?: Packets) {
     this.#listed = listed;
+    this.#packets = packets;
     this.#families = families;
     this.#notes = notes;
   }
@@ -58,8 +64,14 @@ class FoundRules implements Found {
 
   counts(): Map<string, number> {
     const counts = new Map<string, number>();
-    for (const { table, comment, packets } of this.#listed.rules)
-      if (OURS.has(table) && comment !== undefined) counts.set(comment, (counts.get(comment) ?? 0) + packets);
+    const passed = new Map<string, number>();
+    for (const { table, chain, comment, packets } of this.#listed.rules) {
+      const where = `${NFPROTO_INET} ${table} ${chain}`;
+      const at = passed.get(where) ?? 0;
+      passed.set(where, at + 1);
+      if (!OURS.has(table) || comment === undefined) continue;
+      counts.set(comment, (counts.get(comment) ?? 0) + (this.#packets?.get(where)?.[at] ?? packets));
+    }
     return counts;
   }
 
@@ -139,6 +151,7 @@ export class Nftables implements Backend {
   readonly kind = 'nftables';
   readonly version: string;
   readonly #log: Logger;
+  readonly #memo = new Memo<Listed>();
 
   constructor(version: string, log: Logger) {
     this.version = version;
@@ -146,11 +159,13 @@ export class Nftables implements Backend {
   }
 
   async read(site: Site): Promise<FoundRules> {
-    return found(site, await run(site, LIST));
+    const known = this.#memo.recall(site.netnsFd, '');
+    return 'key' in known ? this.#found(site, known.key, await run(site, LIST)) : new FoundRules(known.value, site, known.packets);
   }
 
   readSync(site: Site): FoundRules {
-    return found(site, runSync(site, LIST));
+    const known = this.#memo.recall(site.netnsFd, '');
+    return 'key' in known ? this.#found(site, known.key, runSync(site, LIST)) : new FoundRules(known.value, site, known.packets);
   }
 
   async write(site: Site, shape: Shape, stage: Stage, from: DatapathState | Found): Promise<void> {
@@ -189,6 +204,18 @@ export class Nftables implements Backend {
     }
   }
 
+  /** @throws CulvertError SYSTEM */
+  #found(site: Site, key: string, result: CommandResult): FoundRules {
+    const text = demand(LIST, result);
+    try {
+      const listed = parseListed(text);
+      this.#memo.keep(site.netnsFd, '', key, listed);
+      return new FoundRules(listed, site);
+    } catch (error) {
+      throw new CulvertError('SYSTEM', `read rules by ${LIST.join(' ')}`, error);
+    }
+  }
+
   async #apply(site: Site, text: string): Promise<void> {
     const echo = demand(APPLY_AND_ECHO, await run(site, [...APPLY_AND_ECHO, text]));
     try {
@@ -200,16 +227,6 @@ export class Nftables implements Backend {
       // then rules are compared by their names alone
       this.#log.debug({ error: describe(error) }, 'echo of nft not understood');
     }
-  }
-}
-
-/** @throws CulvertError SYSTEM */
-function found(site: Site, result: CommandResult): FoundRules {
-  const text = demand(LIST, result);
-  try {
-    return new FoundRules(parseListed(text), site);
-  } catch (error) {
-    throw new CulvertError('SYSTEM', `read rules by ${LIST.join(' ')}`, error);
   }
 }
 
