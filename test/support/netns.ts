@@ -133,7 +133,10 @@ export class TestNode {
     return batch(['-6', '-n', netnsName], commands);
   }
 
-  /** A pod: netns with lo and eth0, default routes to the node. */
+  /**
+   * A pod: netns with lo and eth0, default routes to the node. Its link-local address is given to it, because the kernel's own is looked
+   * for duplicates first: an event of rtnetlink 1 to 3 s later, at which an agent repairs what a test has just broken.
+   */
   async pod(name: string, n: number, options: { ipv6?: boolean } = {}): Promise<TestPod> {
     const netnsName = `${this.prefix}-${name}`;
     this.#namespaces.push(netnsName);
@@ -153,10 +156,10 @@ export class TestNode {
     await this.ipIn(
       netnsName,
       'link set lo up',
-      'link set eth0 up',
+      'link set eth0 up addrgenmode none',
       `addr add 10.77.${n >> 8}.${n & 255}/16 dev eth0`,
       'route add default via 10.77.0.1',
-      ...(six ? [`addr add fd77::${v6}/64 dev eth0 nodad`, 'route add default via fd77::1'] : []),
+      ...(six ? [`addr add fe80::${v6}/64 dev eth0 nodad`, `addr add fd77::${v6}/64 dev eth0 nodad`, 'route add default via fd77::1'] : []),
     );
     return { name, netnsName, netns: `/var/run/netns/${netnsName}`, ip4: `10.77.${n >> 8}.${n & 255}`, ip6: `fd77::${v6}` };
   }

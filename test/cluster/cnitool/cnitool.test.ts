@@ -77,7 +77,6 @@ describe.each(['1.1.0', '1.0.0'])('cnitool, version %s', (cniVersion) => {
   const ready = (wanted: boolean): Promise<void> =>
     until(
       async () => (await scene.status()).ready === wanted,
-      8000,
       () => scene.log,
     );
   const add = async (name: string): Promise<Result> => {

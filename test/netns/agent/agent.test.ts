@@ -91,7 +91,6 @@ describe('agent', () => {
     const second = await scene.startAgent();
     await until(
       () => second.exitCode !== null,
-      5000,
       () => scene.log,
     );
     expect(second.exitCode).not.toBe(0);
@@ -108,7 +107,6 @@ describe('agent', () => {
     await scene.pods({ a: 'enrolled active', b: 'enrolled active' });
     await until(
       async () => (await scene.status()).ready,
-      3000,
       () => scene.log,
     );
     const { ok, failed } = await app.call('stop', { name: 'load' });
@@ -122,7 +120,6 @@ describe('agent', () => {
     await stop(tunnel, 'SIGKILL');
     await until(
       async () => (await scene.status()).tunnel.connections.length === 0,
-      3000,
       () => scene.log,
     );
     expect(await connect(b)).toMatchObject({ ok: false, code: 'ECONNREFUSED' });
@@ -133,12 +130,10 @@ describe('agent', () => {
     tunnel = scene.startTunnel('ztunnel2');
     await until(
       async () => (await scene.status()).ready,
-      5000,
       () => scene.log,
     );
     await until(
       async () => ((await connect(b)) as { ok: boolean }).ok,
-      3000,
       () => scene.log,
     );
     expect(scene.log).not.toContain('tunnel can not be told');
@@ -166,7 +161,6 @@ describe('agent', () => {
     scene.label(undefined);
     await until(
       async () => ((await connect(b)) as { greeting?: { by: string } }).greeting?.by === 'app-b',
-      3000,
       () => scene.log,
     );
     await scene.pods({ a: 'not-enrolled none', b: 'not-enrolled none' });
@@ -186,7 +180,6 @@ describe('agent', () => {
     scene.forget(d);
     await until(
       async () => !(await scene.pods({})).some((pod) => pod.name === 'd'),
-      3000,
       () => scene.log,
     );
   });
@@ -199,7 +192,6 @@ describe('agent', () => {
     agent = await scene.startAgent();
     await until(
       () => tree(scene.node.bpffs).every((name) => !name.includes('pods/')),
-      5000,
       () => `${tree(scene.node.bpffs).join(' ')} ${scene.log.slice(-2000)}`,
     );
     expect(settingsOf(a.netnsName)).toBe(before);

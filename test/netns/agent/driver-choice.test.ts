@@ -60,11 +60,10 @@ describe('redirect drivers of an agent', () => {
     for (const name of names) expect([name, await app.call('echo', { name, text: 'there' })]).toEqual([name, { ok: true }]);
   };
   const driversOf = async (): Promise<Record<string, string>> =>
-    Object.fromEntries((await scene.pods(ENROLLED, 20_000)).map(({ name, driver }) => [name, driver]));
+    Object.fromEntries((await scene.pods(ENROLLED)).map(({ name, driver }) => [name, driver]));
   const drivers = async (wanted: Record<string, string>): Promise<void> =>
     until(
       async () => JSON.stringify(await driversOf()) === JSON.stringify(wanted),
-      30_000,
       () => scene.log.slice(-3000),
     );
   const restart = async (...flags: string[]): Promise<void> => {
@@ -90,7 +89,6 @@ describe('redirect drivers of an agent', () => {
     scene.startTunnel();
     await until(
       () => istio.connections().length > 0,
-      10_000,
       () => 'the tunnel connects',
     );
     const annotations: Record<string, object> = {};
@@ -128,7 +126,6 @@ describe('redirect drivers of an agent', () => {
     await drivers({ a: 'ebpf', b: 'ebpf' });
     await until(
       () => !captures(traces(a)) && !captures(traces(b)),
-      5000,
       () => scene.log.slice(-3000),
     );
     await stopLoads();
@@ -140,12 +137,10 @@ describe('redirect drivers of an agent', () => {
     for (const pod of [a, b])
       await until(
         () => isClean(traces(pod)),
-        5000,
         () => scene.log.slice(-3000),
       );
     await until(
       () => !nodeHas('ISTIO_POSTRT', 'iptables-save') && !nodeHas('istio-inpod', 'ipset', 'list', '-name'),
-      5000,
       () => scene.log.slice(-3000),
     );
     expect((await scene.status()).driver).toEqual({ name: 'ebpf', forced: false, reasons: [] });
@@ -165,7 +160,6 @@ describe('redirect drivers of an agent', () => {
     }
     await until(
       () => tree(scene.node.bpffs).filter((name) => !name.endsWith('.debug')).length === 0,
-      10_000,
       () => tree(scene.node.bpffs).join(),
     );
     expect(await app.call('connect', { host: b.ip4, port: APP })).toMatchObject({ greeting: { by: 'tunnel:15001' } });
@@ -192,7 +186,7 @@ describe('redirect drivers of an agent', () => {
 
   it('takes off everything when it leaves', async () => {
     scene.label(undefined);
-    await scene.pods({ a: 'not-enrolled none', b: 'not-enrolled none' }, 15_000);
+    await scene.pods({ a: 'not-enrolled none', b: 'not-enrolled none' });
     expect(settingsOf(a.netnsName)).toBe(before);
     for (const pod of [a, b]) expect(isClean(traces(pod))).toBe(true);
   });

@@ -39,7 +39,6 @@ describe('agent in operation', () => {
     let last = '';
     return until(
       async () => ((last = await ask()), typeof wanted === 'string' ? last === wanted : wanted.test(last)),
-      8000,
       () => `${last}; agent: ${scene.log.slice(-3000)}`,
     );
   };
@@ -121,7 +120,6 @@ describe('agent in operation', () => {
     let text = '';
     await until(
       async () => (text = await metrics()).includes('culvert_enrolment_duration_seconds_count{until="annotated"} 2\n'),
-      3000,
       () => text,
     );
     const families = [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map(([, name, type]) => `${name} ${type}`);
@@ -169,7 +167,7 @@ describe('agent in operation', () => {
     asked = [];
     const ended = new Promise((resolve) => agent.once('exit', (_, signal) => resolve(signal)));
     agent.kill('SIGTERM');
-    await until(() => asked.includes(DAEMON_SET), 4000, () => scene.log); // prettier-ignore
+    await until(() => asked.includes(DAEMON_SET), () => scene.log); // prettier-ignore
     agent.kill('SIGTERM');
     expect(await ended).toBe('SIGTERM');
     expect(await connection()).toBe('tunnel:15001');
@@ -237,7 +235,7 @@ describe('agent in operation', () => {
   it('ends with the reason when nobody but an operator can mend the installation', async () => {
     writeFileSync(path('net.d/00-mine.conflist'), '{');
     agent = await start('--cni-conf-name', '00-mine.conflist');
-    await until(() => agent.exitCode !== null, 8000, () => scene.log); // prettier-ignore
+    await until(() => agent.exitCode !== null, () => scene.log); // prettier-ignore
     expect(agent.exitCode).toBe(1);
     expect(scene.log).toContain('00-mine.conflist: it is not JSON');
   });

@@ -144,7 +144,6 @@ describe('plugin and agent', () => {
     await stop(tunnel, 'SIGKILL');
     await until(
       async () => !(await scene.status()).ready,
-      3000,
       () => scene.log,
     );
     expect(await ask()).toMatchObject({ code: 0, stdout: '' }); // it is a pod that needs a network, too
@@ -190,7 +189,6 @@ describe('plugin and agent', () => {
     scene.forget(b);
     await until(
       () => tree(scene.node.bpffs).every((name) => !name.includes('pods/')),
-      5000,
       () => tree(scene.node.bpffs).join(' '),
     );
     expect(await stop(agent, 'SIGTERM')).toBe(0);

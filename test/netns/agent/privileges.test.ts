@@ -41,7 +41,7 @@ describe('privileges of the agent', () => {
     expect(BigInt(`0x${effective}`).toString(2).replaceAll('0', '')).toHaveLength(NEEDED_CAPABILITIES.length);
     const tunnel = scene.startTunnel();
     await scene.pods({ a: 'enrolled active' });
-    await until(async () => (await scene.status()).install?.ready === true, 5000, () => scene.log); // prettier-ignore
+    await until(async () => (await scene.status()).install?.ready === true, () => scene.log); // prettier-ignore
     expect(await scene.cni('add', a)).toMatchObject({ status: 200, body: { enrolled: true } });
     const [verified] = await scene.ask<VerifyResult[]>({ op: 'verify' });
     expect(verified, JSON.stringify(verified)).toMatchObject({ ok: true });
@@ -54,7 +54,7 @@ describe('privileges of the agent', () => {
 
   it.each(NEEDED_CAPABILITIES)('without %s it does not start, and says so', async (without) => {
     const agent = await start(NEEDED_CAPABILITIES.filter((name) => name !== without));
-    await until(() => agent.exitCode !== null, 8000, () => scene.log); // prettier-ignore
+    await until(() => agent.exitCode !== null, () => scene.log); // prettier-ignore
     expect(agent.exitCode).toBe(1);
     expect(scene.log).toMatch(new RegExp(`capabilities: missing: ${without} \\(remedy: run as root with capabilities`));
   });

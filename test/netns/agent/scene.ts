@@ -8,6 +8,9 @@ import { native } from '../../../src/sys/native.ts';
 import { childrenOf } from '../../support/kubernetes/component.ts';
 import { TestNode, type TestPod } from '../../support/netns.ts';
 
+/** Says nothing of how fast things are: the machine may be busy with others. */
+const PATIENCE_MS = 30_000;
+
 const SOURCE = new URL('../../../', import.meta.url).pathname;
 
 export class AgentScene {
@@ -131,7 +134,6 @@ export class AgentScene {
     });
     await until(
       () => this.log.includes('agent serves') || child.exitCode !== null,
-      15_000,
       () => this.log,
     );
     return child;
@@ -162,7 +164,7 @@ export class AgentScene {
   }
 
   /** Waits until pod states are as named: { a: 'enrolled active' }. */
-  async pods(wanted: Record<string, string>, ms = 8000): Promise<PodStatus[]> {
+  async pods(wanted: Record<string, string>): Promise<PodStatus[]> {
     let pods: PodStatus[] = [];
     const now = (): Record<string, string> => Object.fromEntries(pods.map((pod) => [pod.name, `${pod.state} ${pod.datapath}`]));
     await until(
@@ -170,7 +172,6 @@ export class AgentScene {
         pods = await this.ask<PodStatus[]>({ op: 'pods' });
         return Object.entries(wanted).every(([name, state]) => now()[name] === state);
       },
-      ms,
       () =>
         `${JSON.stringify(now())} instead of ${JSON.stringify(wanted)}; reasons: ${pods.map((pod) => pod.reason).join(' | ')}; agent: ${this.log.slice(-3000)}`,
     );
@@ -180,7 +181,6 @@ export class AgentScene {
   async annotated(uid: string, value: string | undefined): Promise<void> {
     await until(
       () => this.annotations()[uid]?.['ambient.istio.io/redirection'] === value,
-      2000,
       () => JSON.stringify(this.annotations()),
     );
   }
@@ -253,10 +253,11 @@ export async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise
   return child.exitCode;
 }
 
-export async function until(check: () => boolean | Promise<boolean>, ms: number, why: () => string): Promise<void> {
-  const end = performance.now() + ms;
+/** @param why what to say when it is in vain */
+export async function until(check: () => boolean | Promise<boolean>, why: () => string): Promise<void> {
+  const end = performance.now() + PATIENCE_MS;
   while (!(await check())) {
-    if (performance.now() > end) throw new Error(`not within ${ms} ms: ${why()}`);
+    if (performance.now() > end) throw new Error(`not within ${PATIENCE_MS / 1000} s: ${why()}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

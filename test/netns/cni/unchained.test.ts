@@ -31,7 +31,6 @@ beforeAll(async () => {
   scene.startTunnel();
   await until(
     async () => (await scene.status()).ready,
-    8000,
     () => scene.log,
   );
 });

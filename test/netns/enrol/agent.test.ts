@@ -68,14 +68,12 @@ describe('agent that finds its pods', () => {
     const pods = await scene.pods({ a: 'pending none', b: 'pending none' });
     await until(
       async () => (await scene.pods({})).every(({ reason }) => reason.includes('none is connected')),
-      15_000,
       () => pods.map(({ reason }) => reason).join(),
     );
     expect(await greets(b.ip4)).toBe('app-b');
     // between two tries
     await until(
       () => settingsOf(a.netnsName) === before,
-      15_000,
       () => settingsOf(a.netnsName),
     );
   });
@@ -115,7 +113,6 @@ describe('agent that finds its pods', () => {
     await pause.kill();
     await until(
       () => scene.log.includes(`/proc/${server.pid}/ns/net`),
-      15_000,
       () => scene.log.slice(-2000),
     );
     const [, now] = await scene.pods({ b: 'enrolled active' });
@@ -147,7 +144,6 @@ describe('agent that finds its pods', () => {
     expect(byAddress(old.ip4)).toBeUndefined();
     await until(
       async () => !(await scene.node.ipIn(`${scene.node.prefix}-node`, 'link show type veth')).includes(' v12@'),
-      15_000,
       () => 'the old netns is held by somebody',
     );
     const c = await scene.pod('c', 12); // the address that b had
@@ -157,7 +153,6 @@ describe('agent that finds its pods', () => {
     scene.forget(c);
     await until(
       () => byAddress(old.ip4) === undefined,
-      15_000,
       () => scene.log.slice(-2000),
     );
   });
@@ -166,7 +161,6 @@ describe('agent that finds its pods', () => {
     await scene.node.ipIn(b.netnsName, 'addr add 10.77.50.50/15 dev eth0', `addr del ${b.ip4}/16 dev eth0`);
     await until(
       () => byAddress('10.77.50.50') !== undefined && byAddress(b.ip4) === undefined,
-      15_000,
       () => scene.log.slice(-2000),
     );
     await scene.pods({ b: 'enrolled active' });
