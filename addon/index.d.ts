@@ -115,6 +115,8 @@ export type NetnsOp =
   | { op: 'forwarded' }
   /** how many rules use an ipset; 0 when there is none of this name, or no ipset in the kernel */
   | { op: 'ipset-references'; name: string }
+  /** of a set that has comments; one that is there already, or is not there to be taken out, is no fault. ENOENT: no such set */
+  | { op: 'ipset-member'; add: boolean; family: 4 | 6; name: string; address: string; comment: string }
   /** names of the sets that rules of an nftables table of family inet look addresses up in; none when there is no such table */
   | { op: 'nft-lookups'; table: string }
   /** chains of nftables, those that iptables-nft makes included; asking does not make any */

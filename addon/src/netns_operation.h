@@ -39,6 +39,7 @@ Operation socketsOperation(const Napi::Object& op);
 Operation socketsDestroyOperation(const Napi::Object& op);
 Operation forwardedOperation();
 Operation ipsetReferencesOperation(const Napi::Object& op);
+Operation ipsetMemberOperation(const Napi::Object& op);
 Operation nftLookupsOperation(const Napi::Object& op);
 Operation nftChainsOperation();
 Operation nftRulesetOperation();

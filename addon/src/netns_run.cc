@@ -29,6 +29,7 @@ Operation parse(const Napi::Object& op) {
   if (name == "sockets-destroy") return socketsDestroyOperation(op);
   if (name == "forwarded") return forwardedOperation();
   if (name == "ipset-references") return ipsetReferencesOperation(op);
+  if (name == "ipset-member") return ipsetMemberOperation(op);
   if (name == "nft-lookups") return nftLookupsOperation(op);
   if (name == "nft-chains") return nftChainsOperation();
   if (name == "nft-ruleset") return nftRulesetOperation();

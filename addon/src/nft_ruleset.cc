@@ -108,12 +108,15 @@ Ruleset read(Netlink& netlink) {
   std::string chains;
   dump(
       netlink, NFT_MSG_GETTABLE, "NFT_MSG_GETTABLE", [&] { tables.clear(); },
-      [&](const nlmsghdr* header) { appendOnly(tables, header, {NFTA_TABLE_NAME, NFTA_TABLE_FLAGS}); });
+      [&](const nlmsghdr* header) {
+        appendOnly(tables, header, {NFTA_TABLE_NAME, NFTA_TABLE_FLAGS});
+      });
   if (tables.empty()) return ruleset;
   dump(
       netlink, NFT_MSG_GETCHAIN, "NFT_MSG_GETCHAIN", [&] { chains.clear(); },
       [&](const nlmsghdr* header) {
-        appendOnly(chains, header, {NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_CHAIN_FLAGS});
+        appendOnly(chains, header,
+                   {NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_CHAIN_FLAGS});
       });
   dump(
       netlink, NFT_MSG_GETRULE, "NFT_MSG_GETRULE", [&] { ruleset = {}; }, [&](const nlmsghdr* header) { appendRule(ruleset, header); });

@@ -20,6 +20,7 @@ export interface NetnsValues {
   'sockets-destroy': number;
   forwarded: number;
   'ipset-references': number;
+  'ipset-member': undefined;
   'nft-lookups': string[];
   'nft-chains': NftChain[];
   'nft-ruleset': NftRuleset;
