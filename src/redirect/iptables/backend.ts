@@ -6,6 +6,7 @@ import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CulvertError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import { Netns } from '../../sys/netns.ts';
 import type { DatapathState } from '../driver.ts';
 import type { Backend, Found, Member, Site } from '../netfilter/backend.ts';
 import { demand, demandAll, lastWords, runAll, runAllSync, type Command, type CommandResult, type Place } from '../netfilter/command.ts';
@@ -142,8 +143,8 @@ export class Iptables implements Backend {
     );
   }
 
-  async changeMembers(netnsFd: number, add: boolean, members: readonly Member[]): Promise<void> {
-    if (members.length > 0) await demandAll({ netnsFd }, [ipset(membersOf(add, members))]);
+  changeMembers(netnsFd: number, add: boolean, members: readonly Member[]): Promise<void> {
+    return Promise.resolve().then(() => void Netns.adopt(netnsFd).runAll(membersOf(add, members)));
   }
 
   async #onNode(netnsFd: number, wanted: (family: Family) => Wanted): Promise<void> {

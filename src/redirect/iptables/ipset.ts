@@ -1,4 +1,5 @@
 /** The sets of addresses that the node's rule looks into, as ipset restore reads them. A member's comment is its pod's uid. */
+import type { NetnsOp } from '../../sys/native.ts';
 import { familyOf } from '../../state/address.ts';
 import type { Member } from '../netfilter/backend.ts';
 import { FAMILIES, PROBE_SET } from '../netfilter/rules.ts';
@@ -14,9 +15,12 @@ export function setsMade(members: readonly Member[]): string {
   }).join('');
 }
 
-export function membersOf(add: boolean, members: readonly Member[]): string {
-  const set = ({ address }: Member): string => PROBE_SET[familyOf(address)];
-  return members.map((member) => (add ? added(set(member), [member]) : `del ${set(member)} ${member.address}\n`)).join('');
+/** For sets that are there: a few members cost no process. */
+export function membersOf(add: boolean, members: readonly Member[]): NetnsOp[] {
+  return members.map(({ address, uid }) => {
+    const family = familyOf(address);
+    return { op: 'ipset-member', add, family, name: PROBE_SET[family], address, comment: uid.replaceAll('"', '') };
+  });
 }
 
 function added(set: string, members: readonly Member[]): string {

@@ -16,6 +16,7 @@ import { isInterface, type Shape, type Stage } from './rules.ts';
 import { inspect, nameOf, put, takeBack } from './settings.ts';
 import { capturedConnections, endCaptured, tunnelListeners } from './sockets.ts';
 import { countersFrom, talliesFrom } from './tallies.ts';
+import { someAtATime, together } from './together.ts';
 import { Translations } from './translations.ts';
 
 export interface NetfilterParts {
@@ -29,7 +30,7 @@ export interface NetfilterParts {
   log: Logger;
 }
 
-/** Reading every pod's counters takes a twentieth of the time at most: with hundreds of pods that is a process for each. */
+/** Reading every pod's counters takes a twentieth of the time at most: with legacy iptables that is a process for each. */
 const COUNTING_SHARE = 20;
 /** Pods whose counters are read at once. */
 const AT_ONCE = 4;
@@ -45,7 +46,7 @@ export class NetfilterDriver implements RedirectDriver {
   readonly #probes: ProbeExemption;
   readonly #log: Logger;
   readonly #translations: Translations;
-  /** as last read: reading them takes a process per netns */
+  /** as last read: reading them may take a process per netns */
   readonly #counted = new Map<bigint, Tally[]>();
   #counting: Promise<void> | undefined;
   #reading: Promise<ReadonlyMap<bigint, PodCounters>> | undefined;
@@ -260,10 +261,10 @@ export class NetfilterDriver implements RedirectDriver {
     this.#enrolled.set(cookie, entry);
     return this.#turn(entry, async () => {
       try {
-        await this.#records.write(record);
-        const [found] = await Promise.all([this.#backend.read(siteOf(entry)), this.#probes.put(pod.uid, record.addresses)]);
+        this.#records.write(record);
         put(netns.fd, inspect(netns.fd).missing);
-        await this.#bring(entry, record.shape, 'prepared', found);
+        const rules = async (): Promise<void> => this.#bring(entry, record.shape, 'prepared', await this.#backend.read(siteOf(entry)));
+        await together(rules(), this.#probes.put(pod.uid, record.addresses));
         this.#translations.follow();
         return stateOf(entry, this.name);
       } catch (error) {
@@ -302,7 +303,7 @@ export class NetfilterDriver implements RedirectDriver {
       await this.#bring(entry, shape, stage, found);
     } else {
       entry.stage = stage;
-      await this.#records.write(entry.record);
+      this.#records.write(entry.record);
     }
   }
 
@@ -311,7 +312,7 @@ export class NetfilterDriver implements RedirectDriver {
     await this.#backend.write(siteOf(entry), shape, stage, from);
     entry.stage = stage;
     entry.record.shape = { ...shape, virtualInterfaces: [...shape.virtualInterfaces] };
-    await this.#records.write(entry.record);
+    this.#records.write(entry.record);
   }
 
   /**
@@ -331,10 +332,10 @@ export class NetfilterDriver implements RedirectDriver {
     if (there) {
       if (entry.stage === 'active') await this.#bring(entry, record.shape, 'draining', 'active');
       await endCaptured(netns, deadlineMs, successor);
-      await this.#backend.clear(siteOf(entry));
+      // the node's part may go first: nothing is captured any more
+      await together(this.#backend.clear(siteOf(entry)), this.#probes.take(record.uid));
       if (!successor) takeBack(netns.fd);
-    }
-    await this.#probes.take(record.uid);
+    } else await this.#probes.take(record.uid);
     this.#records.remove(cookie);
     this.#enrolled.delete(cookie);
     this.#counted.delete(cookie);
@@ -363,18 +364,10 @@ export class NetfilterDriver implements RedirectDriver {
 
   /** Some at a time. Never rejects. */
   async #each(action: (cookie: bigint, entry: Enrolled) => Promise<void>, failed: string): Promise<void> {
-    const left = [...this.#enrolled];
-    const work = async (): Promise<void> => {
-      for (let next = left.shift(); next !== undefined && !this.#closed; next = left.shift()) {
-        const [cookie, entry] = next;
-        try {
-          await action(cookie, entry);
-        } catch (error) {
-          this.#log.warn({ cookie: String(cookie), error: describe(error) }, failed);
-        }
-      }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, work));
+    await someAtATime(AT_ONCE, this.#enrolled, ([cookie, entry]) => action(cookie, entry), {
+      goOn: () => !this.#closed,
+      failed: ([cookie], error) => this.#log.warn({ cookie: String(cookie), error: describe(error) }, failed),
+    });
   }
 
   #talliesOf(cookie: bigint, entry: Enrolled, found: Found): Tally[] {
