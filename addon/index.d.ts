@@ -35,8 +35,10 @@ export interface LoadedObject {
 export function bpfLoad(object: Uint8Array, options: LoadOptions): LoadedObject;
 /** Instructions of one program of an object, after relocation of its maps to the given fds (struct bpf_insn[], 8 bytes each). */
 export function bpfInstructions(loaded: LoadedObject, program: string): Uint8Array;
-/** BPF_PROG_LOAD of raw instructions (a per-pod program with its constant patched). */
+/** BPF_PROG_LOAD of raw instructions (a per-pod program with its map patched in). */
 export function bpfProgLoad(insns: Uint8Array, progType: number, attachType: number, name: string, license: string): number;
+/** The same on another thread. The maps that the instructions name must stay open until then. */
+export function bpfProgLoadAside(insns: Uint8Array, progType: number, attachType: number, name: string, license: string): Promise<number>;
 export function bpfPin(fd: number, path: string): void;
 export function bpfGet(path: string): number;
 export function bpfLinkCreate(progFd: number, targetFd: number, attachType: number): number;
@@ -76,8 +78,16 @@ export interface BpfMap {
   update(key: Uint8Array, value: Uint8Array, flags?: number): void;
   /** False when the key was absent. */
   delete(key: Uint8Array): boolean;
+  /** Of keys one behind the other. @returns how many were there */
+  deleteAll(keys: Uint8Array): number;
 }
 export function bpfMap(fd: number): BpfMap;
+/** A map without a pin, which lives while somebody holds it. @param name at most 15 characters */
+export function bpfMapCreate(
+  type: number,
+  name: string,
+  shape: { keySize: number; valueSize: number; maxEntries: number; flags: number },
+): number;
 /** All entries; value is empty where it cannot be read (SOCKHASH without readable cookie). Survives concurrent change. */
 export function bpfMapDump(fd: number): { key: Uint8Array; value: Uint8Array }[];
 export function bpfPossibleCpus(): number;

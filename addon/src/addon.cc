@@ -31,6 +31,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("bpfLoad", bpfLoad);
   add("bpfInstructions", bpfInstructions);
   add("bpfProgLoad", bpfProgLoad);
+  add("bpfProgLoadAside", bpfProgLoadAside);
   add("bpfTestRun", bpfTestRun);
   add("bpfProbeHelper", bpfProbeHelper);
   add("bpfPin", bpfPin);
@@ -43,6 +44,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   add("bpfEnableStats", bpfEnableStats);
   add("bpfProgramById", bpfProgramById);
   add("bpfMap", bpfMap);
+  add("bpfMapCreate", bpfMapCreate);
   add("bpfMapDump", bpfMapDump);
   add("bpfPossibleCpus", bpfPossibleCpus);
   add("bpfRingbuf", bpfRingbuf);

@@ -4,6 +4,7 @@
 #include "bpf_map_dump.h"
 #include "bpf_map_shape.h"
 #include "error.h"
+#include "memlock.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -47,6 +48,22 @@ Napi::Value remove(const Napi::CallbackInfo& info, int fd, const MapShape& shape
   throw SystemError(errno, "bpf(BPF_MAP_DELETE_ELEM)");
 }
 
+/** Keys one behind the other, in one call: most of what a netns may have in a map it has not. */
+Napi::Value removeAll(const Napi::CallbackInfo& info, int fd, const MapShape& shape) {
+  const Bytes keys = bytes(info[0]);
+  if (keys.size() % shape.keySize != 0)
+    throw SystemError(EINVAL, "bpf(BPF_MAP)", "keys are " + std::to_string(shape.keySize) + " bytes each");
+  uint32_t removed = 0;
+  for (size_t at = 0; at < keys.size(); at += shape.keySize) {
+    if (bpf_map_delete_elem(fd, keys.data() + at) == 0) {
+      removed++;
+    } else if (errno != ENOENT) {
+      throw SystemError(errno, "bpf(BPF_MAP_DELETE_ELEM)");
+    }
+  }
+  return Napi::Number::New(info.Env(), removed);
+}
+
 }  // namespace
 
 Napi::Value bpfMap(const Napi::CallbackInfo& info) {
@@ -60,7 +77,17 @@ Napi::Value bpfMap(const Napi::CallbackInfo& info) {
   add("lookup", lookUp);
   add("update", update);
   add("delete", remove);
+  add("deleteAll", removeAll);
   return handle;
+}
+
+Napi::Value bpfMapCreate(const Napi::CallbackInfo& info) {
+  raiseMemlock();
+  const auto shape = info[2].As<Napi::Object>();
+  LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = unsignedInteger(shape.Get("flags")));
+  const int fd = bpf_map_create(static_cast<bpf_map_type>(integer(info[0])), text(info[1]).c_str(), unsignedInteger(shape.Get("keySize")),
+                                unsignedInteger(shape.Get("valueSize")), unsignedInteger(shape.Get("maxEntries")), &options);
+  return Napi::Number::New(info.Env(), check(fd, "bpf(BPF_MAP_CREATE)"));
 }
 
 Napi::Value bpfMapDump(const Napi::CallbackInfo& info) {

@@ -148,6 +148,25 @@ describe('bpf', () => {
     });
   });
 
+  it('loads a program on another thread, and says why it could not', async () => {
+    const code = native.bpfInstructions(loaded, 'lookup');
+    const fd = await native.bpfProgLoadAside(code, PROG_TYPE.SK_LOOKUP, ATTACH.SK_LOOKUP, 'culvert_pod', 'GPL');
+    expect(native.bpfInfo(fd)).toMatchObject({ kind: 'prog', name: 'culvert_pod', type: PROG_TYPE.SK_LOOKUP });
+    native.closeFd(fd);
+    const broken = native.bpfProgLoadAside(code.subarray(0, 16), PROG_TYPE.SK_LOOKUP, ATTACH.SK_LOOKUP, 'broken', 'GPL');
+    await expect(broken).rejects.toMatchObject({ program: 'broken', log: expect.stringMatching(/\S/) as string });
+  });
+
+  it('makes a map that goes with its last user', () => {
+    const fd = native.bpfMapCreate(2, 'made', { keySize: 4, valueSize: 8, maxEntries: 1, flags: 1 << 7 });
+    expect(native.bpfInfo(fd)).toMatchObject({ kind: 'map', name: 'made', type: 2, keySize: 4, valueSize: 8, maxEntries: 1 });
+    native.bpfMap(fd).update(u32(0), u64(7n));
+    expect(native.bpfMap(fd).lookup(u32(0))).toEqual(new Uint8Array(u64(7n)));
+    native.closeFd(fd);
+    const wrong = { keySize: 8, valueSize: 8, maxEntries: 1, flags: 0 }; // keys of arrays are 4 bytes
+    expect(errorOf(() => native.bpfMapCreate(2, 'wrong', wrong))).toMatchObject({ code: 'EINVAL', syscall: 'bpf(BPF_MAP_CREATE)' });
+  });
+
   it('reads, writes and deletes entries', () => {
     const key = u64(77n);
     expect(native.bpfMap(map('table')).lookup(key)).toBeUndefined();
@@ -160,8 +179,16 @@ describe('bpf', () => {
       () => native.bpfMap(map('table')).lookup(u32(1)),
       () => native.bpfMap(map('table')).update(key, u32(1)),
       () => native.bpfMap(map('table')).delete(Buffer.alloc(0)),
+      () => native.bpfMap(map('table')).deleteAll(Buffer.alloc(12)),
     ])
       expect(errorOf(action)).toMatchObject({ code: 'EINVAL' });
+  });
+
+  it('deletes many keys by one call, whether they are there or not', () => {
+    for (const key of [81n, 83n]) native.bpfMap(map('table')).update(u64(key), u64(1n));
+    expect(native.bpfMap(map('table')).deleteAll(u64(80n, 81n, 82n, 83n, 84n))).toBe(2);
+    for (const key of [81n, 83n]) expect(native.bpfMap(map('table')).lookup(u64(key))).toBeUndefined();
+    expect(native.bpfMap(map('table')).deleteAll(Buffer.alloc(0))).toBe(0);
   });
 
   it('dumps thousands of entries, each once, while others come and go', () => {
