@@ -44,14 +44,14 @@ struct Filter {
 uint64_t cookieOf(const inet_diag_sockid& id) { return uint64_t{id.idiag_cookie[1]} << 32 | id.idiag_cookie[0]; }
 
 /**
- * Sockets in TIME_WAIT are left out: both ends have closed, nothing is carried on them, and waiting for them would hold every
- * removal for a minute.
+ * Both families by one dump, which inet_diag's first form of request gives and the present one does not: the kernel walks the hash table
+ * of the whole machine for each. Sockets in TIME_WAIT are left out: both ends have closed, nothing is carried on them, and waiting for
+ * them would hold every removal for a minute.
  */
-void readFamily(Netlink& netlink, int family, Filter filter, std::vector<DiagSocket>& sockets) {
-  Netlink::Request request(SOCK_DIAG_BY_FAMILY, 0);
-  auto* body = request.body<inet_diag_req_v2>();
-  body->sdiag_family = static_cast<uint8_t>(family);
-  body->sdiag_protocol = IPPROTO_TCP;
+std::vector<DiagSocket> readSockets(Netlink& netlink, Filter filter) {
+  Netlink::Request request(TCPDIAG_GETSOCK, 0);
+  auto* body = request.body<inet_diag_req>();
+  body->idiag_family = AF_UNSPEC;
   body->idiag_states = filter.states & ~(1u << kTimeWait);
   // The kernel filters, so that a pod with 100k connections costs what its marked ones cost.
   struct {
@@ -60,9 +60,9 @@ void readFamily(Netlink& netlink, int family, Filter filter, std::vector<DiagSoc
   } filterCode{{INET_DIAG_BC_MARK_COND, sizeof filterCode, sizeof filterCode + 4}, {filter.mark, filter.mask}};
   mnl_attr_put(request.header(), INET_DIAG_REQ_BYTECODE, sizeof filterCode, &filterCode);
 
-  const size_t before = sockets.size();
+  std::vector<DiagSocket> sockets;
   netlink.dump(
-      request, "SOCK_DIAG_BY_FAMILY", [&] { sockets.resize(before); },
+      request, "TCPDIAG_GETSOCK", [&] { sockets.clear(); },
       [&](const nlmsghdr* header) {
         const auto* message = static_cast<const inet_diag_msg*>(mnl_nlmsg_get_payload(header));
         DiagSocket socket{message->id, message->idiag_family, message->idiag_state, 0, message->idiag_inode};
@@ -73,15 +73,8 @@ void readFamily(Netlink& netlink, int family, Filter filter, std::vector<DiagSoc
           if (type == INET_DIAG_SOCKOPT && length >= sizeof(inet_diag_sockopt))
             socket.transparent = static_cast<const inet_diag_sockopt*>(mnl_attr_get_payload(attribute))->transparent != 0;
         }
-        // An AF_INET6 dump may hold AF_INET sockets on some kernels; each must be counted once.
-        if (message->idiag_family == family && (socket.mark & filter.mask) == filter.mark) sockets.push_back(socket);
+        if ((socket.mark & filter.mask) == filter.mark) sockets.push_back(socket);
       });
-}
-
-std::vector<DiagSocket> readSockets(Netlink& netlink, Filter filter) {
-  std::vector<DiagSocket> sockets;
-  readFamily(netlink, AF_INET, filter, sockets);
-  readFamily(netlink, AF_INET6, filter, sockets);
   return sockets;
 }
 
