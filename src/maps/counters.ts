@@ -53,5 +53,5 @@ export function totalOf(maps: Pick<Maps, 'counters'>, reason: number): number {
 
 /** Forgets a netns that has left. */
 export function deleteCounters(maps: Pick<Maps, 'counters'>, cookie: bigint): void {
-  for (const { number } of reasons) maps.counters.delete({ cookie, reason: number });
+  maps.counters.deleteAll(reasons.map(({ number }) => ({ cookie, reason: number })));
 }

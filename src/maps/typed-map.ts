@@ -21,6 +21,7 @@ const ABSENT: BpfMap = {
     throw refused('ENOENT', 'the version that pinned the maps had none of this name');
   },
   delete: () => false,
+  deleteAll: () => 0,
 };
 
 /** The fd belongs to whoever opened it: see open.ts. */
@@ -64,6 +65,11 @@ export class TypedMap<N extends TypedMapName> {
   /** @returns false when the key was absent */
   delete(key: KeyOf<N>): boolean {
     return this.#do('delete from', () => this.#handle().delete(this.#encodeKey(key)));
+  }
+
+  /** @returns how many were there */
+  deleteAll(keys: readonly KeyOf<N>[]): number {
+    return this.#do('delete from', () => this.#handle().deleteAll(Buffer.concat(keys.map((key) => this.#encodeKey(key)))));
   }
 
   /** All entries; those that come or go meanwhile may be among them or not. */
