@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * One program and link per enrolled netns: the loader takes these instructions, puts the netns cookie in the place of
- * COOKIE_SENTINEL and loads them again.
+ * One program and link per enrolled netns: the loader takes these instructions, puts a map of that netns alone in the place of the
+ * section below, and loads them again.
  */
 #include "lib/inbound.h"
 
 char _license[] SEC("license") = "GPL";
 
-/* volatile, so that the value stays one 64-bit immediate load that the loader finds */
-static __always_inline __u64 my_cookie(void)
-{
-	__u64 cookie;
-
-	asm volatile("%0 = %1 ll" : "=r"(cookie) : "i"(COOKIE_SENTINEL));
-	return cookie;
-}
+/*
+ * Cookie of the netns that the program serves, which it cannot ask for: the one value of an array map. In a section of its own, which
+ * is that map in this object; volatile, so that it is read.
+ */
+const volatile __u64 my_cookie SEC(".rodata.netns") = 0;
 
 /*
  * Adds nothing (a family is below 65536), which the verifier does not know: it forgets which reason it is and walks through
@@ -34,7 +31,7 @@ int lookup(struct bpf_sk_lookup *ctx)
 
 	if (FIELD(ctx, protocol) != IPPROTO_TCP)
 		return SK_PASS;
-	t.cookie = my_cookie();
+	t.cookie = my_cookie;
 	lookup_tuple(ctx, &t);
 	reason = any_reason(ctx, decide_lookup(ctx, &t));
 	report(&t, reason, IPPROTO_TCP);

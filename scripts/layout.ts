@@ -45,7 +45,7 @@ const MAP_TYPES: Record<number, string> = {
   27: 'ringbuf',
 };
 /** the vocabulary of bpf/lib/config.h */
-const ENUMS = ['wire', 'age', 'cookie_sentinel', 'size', 'reason', 'pod_state', 'pod_flag', 'event_class', 'istio_probes', 'abi'];
+const ENUMS = ['wire', 'age', 'size', 'reason', 'pod_state', 'pod_flag', 'event_class', 'istio_probes', 'abi'];
 
 class Btf {
   readonly types = new Map<number, BtfType>();

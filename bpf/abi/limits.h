@@ -28,17 +28,6 @@ enum age {
 #define INNER_NS (INNER_MS * 1000000ull)
 #define EXEMPT_NS (EXEMPT_MS * 1000000ull)
 
-/*
- * sk_lookup programs cannot ask for their netns cookie: each pod's program carries it as a 64-bit immediate. The object has
- * this value in its place; the loader replaces it. In halves, because clang before 15 has no 64-bit enumerators in BTF.
- */
-enum cookie_sentinel {
-	COOKIE_SENTINEL_LOW = 0xc01e0001,
-	COOKIE_SENTINEL_HIGH = 0x7ca1be27,
-};
-
-#define COOKIE_SENTINEL (((__u64)COOKIE_SENTINEL_HIGH << 32) | COOKIE_SENTINEL_LOW)
-
 /* Default sizes of the maps, for 500 pods with room to spare; the loader overrides them from the configuration. */
 enum size {
 	SIZE_PODS = 1024,

@@ -4,7 +4,7 @@
  * out, so that a program also loads where a helper of such a branch does not exist. Chosen by probing helpers, never by
  * version. Weak, because every object file defines them and the linker keeps one.
  *
- * sk_lookup reads none of them: its instructions are loaded once per pod, without a rodata map.
+ * sk_lookup reads none of them: its instructions are loaded once per pod, without this map.
  */
 #ifndef CULVERT_LIB_CONFIG_H
 #define CULVERT_LIB_CONFIG_H
@@ -39,7 +39,6 @@ const volatile __u32 kubelet_only __weak = 0;
 const volatile union {
 	enum wire wire;
 	enum age age;
-	enum cookie_sentinel cookie_sentinel;
 	enum size size;
 	enum reason reason;
 	enum pod_state pod_state;

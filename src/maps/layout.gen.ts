@@ -123,10 +123,6 @@ export const enums = {
     INNER_MS: 10000,
     EXEMPT_MS: 180000,
   },
-  cookie_sentinel: {
-    COOKIE_SENTINEL_LOW: 3223191553,
-    COOKIE_SENTINEL_HIGH: 2090974759,
-  },
   size: {
     SIZE_PODS: 1024,
     SIZE_OWN: 16384,

@@ -39,7 +39,3 @@ export const EVENT_CLASS = enums.event_class;
 
 /** Of the layouts that this code speaks; the pinned `owner` says which one the maps have. */
 export const ABI = enums.abi.CULVERT_ABI;
-
-/** The 64-bit immediate in program `lookup` that the loader replaces by a netns cookie. */
-export const COOKIE_SENTINEL: bigint =
-  (BigInt(enums.cookie_sentinel.COOKIE_SENTINEL_HIGH) << 32n) | BigInt(enums.cookie_sentinel.COOKIE_SENTINEL_LOW);

@@ -1,8 +1,7 @@
 /** What passes the tunnel by beside exact tuples: Istio's probe addresses, addresses of the node. And trials. By BPF_PROG_TEST_RUN. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { countsOf, enums, mapsOf, podFlag, podState, wire, type Maps } from '../../src/maps/index.ts';
-import { LOOKUP_PROGRAM } from '../../src/redirect/ebpf/attach-points.ts';
-import { loadPodProgram } from '../../src/redirect/ebpf/pod-program.ts';
+import { loadPodProgram, podTemplate } from '../../src/redirect/ebpf/pod-program.ts';
 import { bpfObject, native, type LoadedObject } from '../../src/sys/native.ts';
 import { difference, type Reasons } from '../support/bpf-datapath.ts';
 import { addresses, contextOf, COOKIE, SPORT, type Addresses } from '../support/bpf-lookup.ts';
@@ -14,7 +13,7 @@ let program: number;
 beforeAll(() => {
   loaded = native.bpfLoad(bpfObject(), { rodata: {}, reuse: {}, maxEntries: {} });
   maps = mapsOf(loaded);
-  program = loadPodProgram(native.bpfInstructions(loaded, LOOKUP_PROGRAM), COOKIE);
+  program = loadPodProgram(podTemplate(loaded), COOKIE);
 });
 afterAll(() => {
   native.closeFd(program);

@@ -15,8 +15,7 @@ import {
   type Maps,
   type ReasonName,
 } from '../../src/maps/index.ts';
-import { LOOKUP_PROGRAM } from '../../src/redirect/ebpf/attach-points.ts';
-import { loadPodProgram } from '../../src/redirect/ebpf/pod-program.ts';
+import { loadPodProgram, podTemplate } from '../../src/redirect/ebpf/pod-program.ts';
 import { bpfObject, native, type LoadedObject } from '../../src/sys/native.ts';
 import { difference } from '../support/bpf-datapath.ts';
 import { addresses, contextOf, COOKIE, SPORT, type Addresses } from '../support/bpf-lookup.ts';
@@ -40,7 +39,7 @@ const listeners: Listener[] = [];
 beforeAll(async () => {
   loaded = native.bpfLoad(bpfObject(), { rodata: {}, reuse: {}, maxEntries: {} });
   maps = mapsOf(loaded);
-  program = loadPodProgram(native.bpfInstructions(loaded, LOOKUP_PROGRAM), COOKIE);
+  program = loadPodProgram(podTemplate(loaded), COOKIE);
   for (let i = 0; i < 5; i++) {
     const server = createServer().listen(0, '::');
     await once(server, 'listening');

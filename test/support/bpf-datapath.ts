@@ -6,8 +6,8 @@
 import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, statSync } from 'node:fs';
 import { countsOf, mapsOf, podState, REASON, reasonOf, type Maps, type ReasonName } from '../../src/maps/index.ts';
-import { cgroupPrograms, CGROUP_PROGRAMS, LOOKUP_PROGRAM, SK_LOOKUP_ATTACH } from '../../src/redirect/ebpf/attach-points.ts';
-import { loadPodProgram } from '../../src/redirect/ebpf/pod-program.ts';
+import { cgroupPrograms, CGROUP_PROGRAMS, SK_LOOKUP_ATTACH } from '../../src/redirect/ebpf/attach-points.ts';
+import { loadPodProgram, podTemplate } from '../../src/redirect/ebpf/pod-program.ts';
 import { bpfObject, native, type LoadedObject } from '../../src/sys/native.ts';
 import { expectNothingLeft, idsOf } from './bpf-leftovers.ts';
 import { SocketProcess } from './bpf-sockets.ts';
@@ -162,7 +162,7 @@ function attach(loaded: LoadedObject, cgroup: string, netns: string, cookie: big
   const program = (name: string): number => loaded.programs.find((p) => p.name === name)!.fd;
   const cgroupFd = open(cgroup);
   for (const name of cgroupPrograms) fds.push(native.bpfLinkCreate(program(name), cgroupFd, CGROUP_PROGRAMS[name]));
-  const lookup = loadPodProgram(native.bpfInstructions(loaded, LOOKUP_PROGRAM), cookie);
+  const lookup = loadPodProgram(podTemplate(loaded), cookie);
   fds.push(lookup, native.bpfLinkCreate(lookup, open(netns), SK_LOOKUP_ATTACH));
 }
 

@@ -20,6 +20,7 @@ import type { EbpfProbe } from './probe.ts';
 import { podWarnings } from './pod-warnings.ts';
 import { PodWatch } from './pod-watch.ts';
 import type { Settings } from './settings.ts';
+import { SparePrograms } from './spare-programs.ts';
 import { sweep } from './sweep.ts';
 import { demandTransparent, refuseOpaque } from './transparency.ts';
 import { readAll, talliesOf } from './tallies.ts';
@@ -44,6 +45,7 @@ export class EbpfDriver implements RedirectDriver {
   readonly #reasons: string[];
   readonly #installed: Installed;
   readonly #path: Datapath;
+  readonly #programs: SparePrograms;
   readonly #nodeCookie: bigint;
   readonly #log: Logger;
   readonly #events: EventStream;
@@ -65,7 +67,7 @@ export class EbpfDriver implements RedirectDriver {
   constructor({ installed, probe, kubeletOnly, settings, node, procRoot, log }: EbpfDriverParts) {
     this.#reasons = probe.reasons;
     this.#installed = installed;
-    this.#path = { pins: installed.pins, maps: installed.maps, template: installed.template, log };
+    this.#path = { pins: installed.pins, maps: installed.maps, log };
     this.#node = node;
     this.#procRoot = procRoot;
     this.#nodeCookie = probe.nodeCookie;
@@ -89,6 +91,7 @@ export class EbpfDriver implements RedirectDriver {
     this.#events = openEvents(installed.maps, settings, (cookie) => {
       this.#tell(cookie);
     });
+    this.#programs = new SparePrograms(installed.template, log);
   }
 
   get reasons(): string[] {
@@ -100,7 +103,7 @@ export class EbpfDriver implements RedirectDriver {
     await this.#leaving.get(cookie);
     const known = this.#path.maps.pods.get(cookie);
     if (known === undefined) {
-      this.#watches.set(cookie, joinNetns(this.#path, cookie, pod));
+      this.#watches.set(cookie, joinNetns(this.#path, this.#programs, cookie, pod));
       this.#unwatched.delete(cookie);
     } else {
       this.#repair(cookie, known, pod);
@@ -234,6 +237,7 @@ export class EbpfDriver implements RedirectDriver {
     this.#node.close();
     for (const watch of this.#watches.values()) watch.close();
     this.#watches.clear();
+    this.#programs.close();
     this.#installed.close();
   }
 
@@ -251,14 +255,16 @@ export class EbpfDriver implements RedirectDriver {
   }
 
   async #recheck(): Promise<void> {
-    for (const cookie of [...this.#watches.keys()]) await this.#examine(cookie);
+    for (const cookie of [...this.#watches.keys()]) {
+      this.#watches.get(cookie)?.follow(); // sysctls tell nobody when they change
+      await this.#examine(cookie);
+    }
   }
 
   /** How the node's connections arrive there, and whether the pod has warnings that nobody was told of. Never throws. */
   async #examine(cookie: bigint): Promise<void> {
     const watch = this.#watches.get(cookie);
     if (watch === undefined) return;
-    watch.follow(); // sysctls tell nobody when they change
     await this.#masquerading.check(cookie, [...watch.written.byAddress]);
     this.#tell(cookie);
   }
@@ -299,7 +305,7 @@ export class EbpfDriver implements RedirectDriver {
 
   /** A netns that the kernel has already: everything is checked, what is live is left as it is. */
   #repair(cookie: bigint, known: Pod, pod: PodTarget): void {
-    const { maps, pins, template } = this.#path;
+    const { maps, pins } = this.#path;
     const identity = maps.identity.get(cookie);
     if (identity !== undefined && identity.uid !== pod.uid) {
       throw new CulvertError(
@@ -313,7 +319,7 @@ export class EbpfDriver implements RedirectDriver {
     if (restored > 0) this.#log.warn({ cookie: String(cookie), restored }, 'put back what was missing in the netns of a pod');
     watch.restored += restored;
     makeDir(pins.pod(cookie));
-    attachPodLink(pins, cookie, pod.netnsFd, template);
+    attachPodLink(pins, cookie, pod.netnsFd, this.#programs);
     const flags = flagBits(pod.flags) | (known.flags & podFlag.POD_NODE_SOURCE);
     if (known.flags !== flags) maps.pods.set(cookie, { ...known, flags });
   }

@@ -15,6 +15,7 @@ import { mapSizes } from './map-sizes.ts';
 import { checkOwner, ownerOf } from './owner.ts';
 import { list, makeDir, pinnedCookies, pinsIn, removeLeftovers, removeTree, replacePin, temporary, type Pins } from './pins.ts';
 import { updatePodLinks } from './pod-link.ts';
+import { podTemplate, type PodTemplate } from './pod-program.ts';
 
 export interface InstallOptions {
   object: Uint8Array;
@@ -32,8 +33,8 @@ export interface InstallOptions {
 export interface Installed {
   pins: Pins;
   maps: Maps;
-  /** instructions of the sk_lookup template, with the maps' fds of this process */
-  template: Uint8Array;
+  /** the sk_lookup program that each netns gets a copy of */
+  template: PodTemplate;
   /** entries each map has room for: those of an adopted map stay what they were */
   sizes: Record<string, number>;
   report: LinkReport & { podLinksUpdated: number; leftovers: string[] };
@@ -80,7 +81,7 @@ export function install(o: InstallOptions): Installed {
       asksForTag: o.constants['kubelet_only'] === 1,
       scratch,
     });
-    const template = native.bpfInstructions(object, LOOKUP_PROGRAM);
+    const template = podTemplate(object);
     const podLinksUpdated = refreshTemplate(pins, object, template, sameConstants, scratch);
     if (!sameConstants) rememberConstants(pins, hash);
     removeTree(scratch);
@@ -174,7 +175,7 @@ function pinNewMaps(object: LoadedObject, pins: Pins, scratch: string): void {
 }
 
 /** @returns links of pods that got the new program */
-function refreshTemplate(pins: Pins, object: LoadedObject, template: Uint8Array, sameConstants: boolean, scratch: string): number {
+function refreshTemplate(pins: Pins, object: LoadedObject, template: PodTemplate, sameConstants: boolean, scratch: string): number {
   const program = programOf(object, LOOKUP_PROGRAM);
   const path = `${pins.progs}/${LOOKUP_PROGRAM}`;
   if (sameConstants && isPinnedProgram(path, program)) return 0;

@@ -11,12 +11,11 @@ import { nothingWritten, removeEntries } from './pod-entries.ts';
 import { flagBits, identityOf } from './pod-identity.ts';
 import { attachPodLink, detachPodLink, removePodDir } from './pod-link.ts';
 import { PodWatch } from './pod-watch.ts';
+import type { SparePrograms } from './spare-programs.ts';
 
 export interface Datapath {
   pins: Pins;
   maps: Maps;
-  /** instructions of the sk_lookup template */
-  template: Uint8Array;
   log: Logger;
 }
 
@@ -24,7 +23,7 @@ export interface Datapath {
  * Probes exempt, own addresses, rules, routes, sysctls, sk_lookup link, and last `pods` = prepared. Nothing is captured by it.
  * @throws CulvertError MAP_FULL, SYSTEM, VERIFIER; the netns and the maps are then as before
  */
-export function joinNetns(path: Datapath, cookie: bigint, pod: PodTarget): PodWatch {
+export function joinNetns(path: Datapath, programs: SparePrograms, cookie: bigint, pod: PodTarget): PodWatch {
   const { pins, maps } = path;
   const undo: (() => void)[] = [];
   const written = nothingWritten();
@@ -40,7 +39,7 @@ export function joinNetns(path: Datapath, cookie: bigint, pod: PodTarget): PodWa
     undo.push(() => watch.close());
     watch.sync(view);
     undo.push(() => detachPodLink(pins, cookie));
-    attachPodLink(pins, cookie, pod.netnsFd, path.template);
+    attachPodLink(pins, cookie, pod.netnsFd, programs);
     maps.pods.set(cookie, { state: podState.POD_PREPARED, flags: flagBits(pod.flags) });
     return watch;
   } catch (error) {

@@ -5,7 +5,8 @@ import { native } from '../../sys/native.ts';
 import { SK_LOOKUP_ATTACH } from './attach-points.ts';
 import { detachPin, openPin } from './cgroup-links.ts';
 import { removeTree, unpin, type Pins } from './pins.ts';
-import { loadPodProgram } from './pod-program.ts';
+import { loadPodProgram, type PodTemplate } from './pod-program.ts';
+import type { SparePrograms } from './spare-programs.ts';
 
 export type PodLinkState =
   /** attached to a living netns */
@@ -26,11 +27,11 @@ export function podLinkState(pins: Pins, cookie: bigint): PodLinkState {
 }
 
 /** The pod's directory must exist. A live link is left alone, a dead one replaced. */
-export function attachPodLink(pins: Pins, cookie: bigint, netnsFd: number, template: Uint8Array): void {
+export function attachPodLink(pins: Pins, cookie: bigint, netnsFd: number, programs: Pick<SparePrograms, 'take'>): void {
   const state = podLinkState(pins, cookie);
   if (state === 'live') return;
   if (state === 'dead') unpin(pins.lookup(cookie));
-  const program = loadPodProgram(template, cookie);
+  const program = programs.take(cookie);
   try {
     const link = native.bpfLinkCreate(program, netnsFd, SK_LOOKUP_ATTACH);
     try {
@@ -58,7 +59,7 @@ export function removePodDir(pins: Pins, cookie: bigint): void {
 }
 
 /** Puts the program of a new version under every link. @returns how many */
-export function updatePodLinks(pins: Pins, cookies: bigint[], template: Uint8Array): number {
+export function updatePodLinks(pins: Pins, cookies: bigint[], template: PodTemplate): number {
   let updated = 0;
   for (const cookie of cookies) {
     const link = openPin(pins.lookup(cookie));

@@ -87,7 +87,7 @@ async function takeOff(o: UninstallOptions, pins: Pins, pods: string[], faults: 
 
 async function leaveAll(o: UninstallOptions, pins: Pins, maps: Maps, pods: string[], faults: string[]): Promise<void> {
   const written = readWritten(maps);
-  const path = { pins, maps, template: new Uint8Array(), log: o.log };
+  const path = { pins, maps, log: o.log };
   await Promise.all(
     allEnrolled(maps).map(async (pod) => {
       const name = `${pod.namespace}/${pod.name}`;

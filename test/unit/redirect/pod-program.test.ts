@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { COOKIE_SENTINEL } from '../../../src/maps/index.ts';
-import { patchCookie } from '../../../src/redirect/ebpf/pod-program.ts';
+import { patchCookieMap } from '../../../src/redirect/ebpf/pod-program.ts';
 
 /** struct bpf_insn */
 function insn(code: number, source: number, imm: number): number[] {
@@ -10,34 +9,37 @@ function insn(code: number, source: number, imm: number): number[] {
   new DataView(bytes.buffer).setUint32(4, imm, true);
   return [...bytes];
 }
-const low = Number(COOKIE_SENTINEL & 0xffffffffn);
-const high = Number(COOKIE_SENTINEL >> 32n);
-const load = (source: number, lo: number, hi: number): number[] => [...insn(0x18, source, lo), ...insn(0, 0, hi)];
+const NUMBER = 0;
+const MAP = 1;
+const VALUE = 2;
+const load = (source: number, low: number, high = 0): number[] => [...insn(0x18, source, low), ...insn(0, 0, high)];
 const exit = insn(0x95, 0, 0);
+const template = (...parts: number[][]): { instructions: Uint8Array; cookieFd: number } => ({
+  instructions: Uint8Array.from(parts.flat()),
+  cookieFd: 25,
+});
 
-describe('the netns cookie in the program of a pod', () => {
-  test('replaces every 64-bit immediate that is the sentinel, and nothing else', () => {
-    const other = load(0, low, high + 1);
-    const map = load(1, low, high); // a map's fd may have any value
-    const template = Uint8Array.from([...load(0, low, high), ...other, ...map, ...load(0, low, high), ...exit]);
-    const patched = patchCookie(template, 0x1122334455667788n);
-    const cookie = load(0, 0x55667788, 0x11223344);
-    expect([...patched]).toEqual([...cookie, ...other, ...map, ...cookie, ...exit]);
+describe("the cookie's map in the program of a pod", () => {
+  test('takes the place of the template’s everywhere, and of nothing else', () => {
+    const others = [load(VALUE, 26), load(MAP, 25), load(NUMBER, 25)].flat();
+    const patched = patchCookieMap(template(load(VALUE, 25), others, load(VALUE, 25), exit), 77);
+    expect([...patched]).toEqual([...load(VALUE, 77), ...others, ...load(VALUE, 77), ...exit]);
   });
 
   test('leaves the template as it is', () => {
-    const template = Uint8Array.from([...load(0, low, high), ...exit]);
-    const before = template.slice();
-    patchCookie(template, 7n);
-    expect(template).toEqual(before);
+    const given = template(load(VALUE, 25), exit);
+    const before = given.instructions.slice();
+    patchCookieMap(given, 77);
+    expect(given.instructions).toEqual(before);
   });
 
-  test('second half of a load is no instruction', () => {
-    const template = Uint8Array.from([...insn(0x18, 0, 0), ...insn(0x18, 0, low), ...insn(0, 0, high), ...exit]);
-    expect(() => patchCookie(template, 7n)).toThrow(/no place/);
-  });
-
-  test('an object without the sentinel is refused', () => {
-    expect(() => patchCookie(Uint8Array.from(exit), 7n)).toThrow(expect.objectContaining({ code: 'VERIFIER' }));
+  test.each([
+    ['does not read it', template(exit), /no place/],
+    ['has an instruction that is only the second half of a load', template(load(NUMBER, 0, 25), exit), /no place/],
+    ['reads something beside it', template(load(VALUE, 25), load(VALUE, 25, 4), exit), /beside/],
+  ])('a program that %s is refused', (_, given, message) => {
+    expect(() => patchCookieMap(given, 77)).toThrow(
+      expect.objectContaining({ code: 'VERIFIER', message: expect.stringMatching(message) as string }),
+    );
   });
 });
