@@ -254,8 +254,7 @@ test('twenty times on and off under load, in both directions and from the node: 
     const cookie = await scene.enrol(pod, tunnel);
     await new Promise((resolve) => setTimeout(resolve, 30));
     scene.driver.drain(cookie);
-    await new Promise((resolve) => setTimeout(resolve, 20)); // the agent's grace: what was captured gets to the tunnel
-    // and a real tunnel ends it cleanly: this one would reset what it has not accepted, or not passed on, when its listeners close
+    // a real tunnel ends it cleanly: this one would reset what it has not accepted, or not passed on, when its listeners close
     await eventually('what was captured has ended', () => captured(pod) === 0);
     await tunnel.call('unserve', { name: 'tunnel-toggled' });
     await scene.remove(pod, cookie, 2000);
