@@ -82,6 +82,17 @@ async function carriesOut(): Promise<void> {
   await becomes(cluster, 'births', [name], 'enabled');
 }
 
+/** A node counts as ready for a while also when kubelet does not know its pods yet, which it asks the API server for. */
+async function podsKnown(): Promise<void> {
+  for (const { name } of cluster.nodes)
+    await until(`kubelet of ${name} to know its pods`, () =>
+      mesh.culvert(name, 'version').then(
+        () => true,
+        () => false,
+      ),
+    );
+}
+
 describe('operators', () => {
   it(
     'replace the agents',
@@ -191,6 +202,7 @@ describe('parts of Kubernetes', () => {
           await node.start('kubelet');
         }
         for (const node of cluster.nodes) await cluster.nodeReady(node);
+        await podsKnown();
       });
       await carriesOut();
     },
@@ -205,6 +217,7 @@ describe('parts of Kubernetes', () => {
           await node.kill('containerd');
           await node.start('containerd');
         }
+        await podsKnown();
       });
       for (const node of cluster.nodes) await cluster.nodeReady(node);
       await carriesOut();

@@ -61,14 +61,13 @@ export async function removeCgroup(path: string): Promise<void> {
 }
 
 function removed(directory: string): boolean {
-  if (!existsSync(directory)) return true;
-  const children = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  const below = children.map(({ name }) => removed(join(directory, name)));
-  if (below.includes(false)) return false;
   try {
+    const children = readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+    const below = children.map(({ name }) => removed(join(directory, name)));
+    if (below.includes(false)) return false;
     rmdirSync(directory);
     return true;
   } catch {
-    return !existsSync(directory); // busy: a process is still ending
+    return !existsSync(directory); // busy: a process is still ending; or somebody else removed it meanwhile
   }
 }
