@@ -2,15 +2,17 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export const PORTS = { echo: 8080, first: 8081, sink: 8082, stall: 8083, reset: 8084, tail: 8085, mirror: 8086 };
-const STALL_MS = 10_000;
 /** A short exchange that takes longer has lost a packet for good: it fails by its own name, not as a test that never ends. */
 const EXCHANGE_MS = 20_000;
 
 export interface Commands {
   /** listens on all of PORTS, on :: */
   serve: { args: Record<string, never>; result: Record<string, never> };
+  /** whoever stalls, one at least, reads on */
+  resume: { args: Record<string, never>; result: Record<string, never> };
   /** one exchange with the echo server. `remote`: what the server saw */
   echo: { args: Target; result: { ok: boolean; error?: string; ms: number; remote?: string } };
   first: { args: Target; result: { text: string } };
@@ -28,6 +30,9 @@ export interface Target {
   host: string;
   port: number;
 }
+
+/** Connections of which nothing is read yet, as what lets each go on. */
+const stalled: (() => void)[] = [];
 
 function serve(): void {
   const listen = (port: number, onConnection: (socket: Socket) => void): void => {
@@ -48,10 +53,10 @@ function serve(): void {
   listen(PORTS.sink, sink);
   listen(PORTS.stall, (socket) => {
     socket.pause();
-    setTimeout(() => {
+    stalled.push(() => {
       sink(socket);
       socket.resume();
-    }, STALL_MS);
+    });
   });
   listen(PORTS.reset, (socket) => socket.once('data', () => socket.resetAndDestroy()));
   listen(PORTS.mirror, (socket) => socket.pipe(socket));
@@ -100,6 +105,11 @@ const handlers: { [K in keyof Commands]: (args: Commands[K]['args']) => Promise<
   serve: () => {
     serve();
     return Promise.resolve({});
+  },
+  resume: async () => {
+    while (stalled.length === 0) await sleep(10); // accepted a moment after its caller sees it connected
+    for (const goOn of stalled.splice(0)) goOn();
+    return {};
   },
   echo: async (target) => {
     const started = performance.now();
