@@ -11,7 +11,7 @@ import { setTimeout } from 'node:timers/promises';
 import type { Outcome } from './outcome.ts';
 
 /** The kernel frees namespaces, programs and cgroups a moment after their last user is gone. */
-const PATIENCE_MS = 5_000;
+const PATIENCE_MS = 30_000;
 /** in the path of a cgroup */
 const STRANGERS_LAB = /\/culvert-lab-(?!cvt-)/;
 /** Names of what tests make. */

@@ -7,7 +7,7 @@ import { native } from '../../src/sys/native.ts';
 import type { TestNode } from './netns.ts';
 
 /** The kernel frees programs and maps a grace period after their last user. */
-const PATIENCE_MS = 5000;
+const PATIENCE_MS = 30_000;
 
 export interface KernelIds {
   prog: number[];

@@ -8,6 +8,9 @@ import { installControl } from '../../support/control-process.ts';
 import { Component } from '../../support/kubernetes/component.ts';
 import { until } from '../../support/kubernetes/until.ts';
 
+/** What its pod has to end in. */
+const GRACE_MS = 30_000;
+
 let cluster: ApiServer;
 let kubeconfig: string;
 let control: Component;
@@ -41,7 +44,7 @@ test('it ends in time when the server answers nothing any more', async () => {
   try {
     await until('an attempt to renew it that hangs', () => logOf(control).includes('leads no more'));
     process.kill(control.pid, 'SIGTERM');
-    await until('its end', () => !control.running, 15_000);
+    await until('its end', () => !control.running, GRACE_MS);
     expect(logOf(control)).toContain('control stopped');
   } finally {
     process.kill(cluster.pid(), 'SIGCONT');
@@ -54,7 +57,7 @@ test('it ends in time when it still waits', async () => {
     control = launch('ends');
     await until('the probe', async () => (await readyz()) === 503);
     process.kill(control.pid, 'SIGTERM');
-    await until('its end', () => !control.running, 5_000);
+    await until('its end', () => !control.running, GRACE_MS);
   } finally {
     process.kill(cluster.pid(), 'SIGCONT');
   }
@@ -63,7 +66,7 @@ test('it ends in time when it still waits', async () => {
 test('it ends when it cannot listen', async () => {
   const taken = await listen();
   control = launch('taken', String((taken.address() as AddressInfo).port));
-  await until('its end', () => !control.running, 10_000);
+  await until('its end', () => !control.running);
   expect(logOf(control)).toContain('EADDRINUSE');
   taken.close();
 });

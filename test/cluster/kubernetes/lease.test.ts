@@ -52,7 +52,7 @@ describe('lease', () => {
     await until(() => expect(all.filter((one) => one.isLeader())).toHaveLength(1));
     const leader = all.find((one) => one.isLeader());
     const { renewTime } = await record();
-    await vi.waitFor(async () => expect((await record())['renewTime']).not.toBe(renewTime), { timeout: 5_000, interval: 20 });
+    await vi.waitFor(async () => expect((await record())['renewTime']).not.toBe(renewTime), { timeout: 20_000, interval: 20 });
     expect(all.filter((one) => one.isLeader())).toEqual([leader]);
   });
 

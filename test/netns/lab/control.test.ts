@@ -62,7 +62,7 @@ function load(from: Client, to: string): { stop(): Promise<{ served: number; fai
 async function killControl(): Promise<void> {
   const record = controlRecord(lab);
   expect(signal(record, 'SIGKILL')).toBe(true);
-  await until('control to end', 5000, () => (isGone(record) ? true : undefined));
+  await until('control to end', 30_000, () => (isGone(record) ? true : undefined));
 }
 
 async function serials(): Promise<Map<string, string>> {
@@ -120,7 +120,7 @@ test('a tunnel that asks on demand: pods, services, both families, the unlabelle
     } finally {
       delete process.env['CULVERT_ON_DEMAND'];
     }
-    await until('the pods of node1 to be served', 15_000, async () =>
+    await until('the pods of node1 to be served', 30_000, async () =>
       (await scene.client.call({ op: 'http', host: scene.ip('shop/web-1'), port: echoPorts.http, path: '/' })).ok ? true : undefined,
     );
   };

@@ -56,7 +56,7 @@ describe('mesh file', () => {
     writeFileSync(lab.mesh, good.replace('namespaces:', 'namespaces: ['));
     try {
       for (const said of [log.agent, log.tunnel])
-        await until('the fault in the log', 3000, () => (/mesh\.yaml.*line \d+/.test(said()) ? true : undefined));
+        await until('the fault in the log', 30_000, () => (/mesh\.yaml.*line \d+/.test(said()) ? true : undefined));
       expect((await podStatuses(lab)).filter(inShop).every((pod) => pod.state === 'enrolled')).toBe(true);
       await works();
     } finally {
@@ -80,7 +80,7 @@ describe('mesh file', () => {
     if (old === undefined) throw new Error('legacy/old is not there');
     setPod(lab, 'legacy/old', { ...old, ips: [scene.ip('shop/web-1')] });
     try {
-      await until('the fault in the log', 3000, () => (log.agent().includes(`${scene.ip('shop/web-1')} belongs to`) ? true : undefined));
+      await until('the fault in the log', 30_000, () => (log.agent().includes(`${scene.ip('shop/web-1')} belongs to`) ? true : undefined));
       await works();
       expect((await podStatuses(lab)).find((pod) => pod.name === 'web-1')?.state).toBe('enrolled');
     } finally {
@@ -150,7 +150,7 @@ describe('chain', () => {
     if (pod === undefined) throw new Error('shop/web-2 is not in the topology');
     const before = readState(lab).pods['shop/web-2'];
     await deletePod(lab, pod);
-    await until('the agent to forget it', 5000, async () =>
+    await until('the agent to forget it', 30_000, async () =>
       (await podStatuses(lab)).some((known) => known.uid === before?.uid) ? undefined : true,
     );
     const leases = readdirSync(join(lab.node('node2').cniDir, 'host-local', 'culvert-lab'));

@@ -59,7 +59,7 @@ test('a second one takes over, in a netns, a cgroup and a log of its own', async
   const [first, second] = (['ztunnel', 'ztunnel-2'] as const).map((slot) => daemonRecord(lab, 'node1', slot));
   expect(await tunnelPids()).toEqual([first?.pid, second?.pid]);
   expect(signal(first, 'SIGTERM')).toBe(true);
-  await until('the first to end', 10_000, () => (isGone(first) ? true : undefined));
+  await until('the first to end', 30_000, () => (isGone(first) ? true : undefined));
   await works();
   expect(statusOf(lab).nodes[0]).toMatchObject({ ztunnel: { alive: false }, ztunnel2: { alive: true } });
   expect(logFiles(lab, 'ztunnel', undefined).map(({ label }) => label)).toEqual(['node1 ztunnel', 'node1 ztunnel-2', 'node2 ztunnel']);

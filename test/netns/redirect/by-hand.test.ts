@@ -58,7 +58,7 @@ test('a netns that is nobody’s any more is taken out by itself, and dies; one 
   const inhabitant = await scene.app(inhabited);
   const inode = /\d+/.exec(readlinkSync(`/proc/${inhabitant.pid}/ns/net`))?.[0] ?? '';
   for (const pod of [gone, inhabited]) await scene.node.deletePod(pod);
-  await eventually('the one that is gone is forgotten', () => !known().includes(cookies[0] ?? ''), 5000);
+  await eventually('the one that is gone is forgotten', () => !known().includes(cookies[0] ?? ''));
   expect(known().toSorted()).toEqual([cookies[1], cookies[2]].toSorted());
   // its end of the veth pair goes with the netns
   await eventually('the netns dies', async () => !(await scene.node.ipIn(`${scene.node.prefix}-node`, 'link show')).includes(' v4@'));

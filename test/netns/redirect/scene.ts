@@ -139,7 +139,7 @@ export function linkOf(path: string): Link {
 }
 
 /** Polls without guessing how long something takes. */
-export async function eventually(what: string, test: () => boolean | Promise<boolean>, ms = 3000): Promise<void> {
+export async function eventually(what: string, test: () => boolean | Promise<boolean>, ms = 30_000): Promise<void> {
   const end = performance.now() + ms;
   while (!(await test())) {
     if (performance.now() > end) throw new Error(`not within ${ms} ms: ${what}`);

@@ -52,9 +52,9 @@ export function openFds(): number {
   return readdirSync('/proc/self/fd').length;
 }
 
-/** Until the condition holds. @throws after two seconds */
+/** Until the condition holds. @throws after half a minute */
 export async function until(what: string, condition: () => boolean): Promise<void> {
-  const end = Date.now() + 2000;
+  const end = Date.now() + 30_000;
   while (!condition()) {
     if (Date.now() > end) throw new Error(`waited in vain until ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));

@@ -168,7 +168,7 @@ export class TunnelScene {
       [MAIN, 'ztunnel', ...args, '--admin-port', '0', '--readiness-port', '0', ...flags],
       openSync(this.logFile(name), 'a'),
     );
-    await eventually(`${name} connects`, () => ids().some((id) => !before.has(id)), 30_000);
+    await eventually(`${name} connects`, () => ids().some((id) => !before.has(id)));
     return child;
   }
 
@@ -286,7 +286,7 @@ function ebpfOf(node: TestNode): RedirectDriver {
   });
 }
 
-export async function eventually(what: string, test: () => boolean | Promise<boolean>, ms = 8000): Promise<void> {
+export async function eventually(what: string, test: () => boolean | Promise<boolean>, ms = 30_000): Promise<void> {
   const end = performance.now() + ms;
   while (!(await test())) {
     if (performance.now() > end) throw new Error(`not within ${String(ms)} ms: ${what}`);

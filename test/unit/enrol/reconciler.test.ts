@@ -34,6 +34,25 @@ describe('reconciler', () => {
     expect(world.annotations.size).toBe(0);
   });
 
+  it('reconciles a pod once the driver that it asked for can have it', async () => {
+    world = new World();
+    world.reconciler.apply(mesh('ambient', pod('a', '/ns/a')));
+    await world.settled('u-a', 'enrolled');
+    world.driver.calls.length = 0;
+    world.reconciler.tick();
+    expect(world.driver.calls).toEqual([]);
+    let overdue = true;
+    Object.assign(world.driver, { overdue: () => overdue });
+    vi.spyOn(world.driver, 'reconcile').mockImplementationOnce((target) => {
+      overdue = false;
+      return world.driver.reconcile(target);
+    });
+    world.reconciler.tick();
+    await world.settled('u-a', 'enrolled');
+    world.reconciler.tick();
+    expect(world.driver.calls.filter((call) => call.startsWith('reconcile'))).toEqual(['reconcile a']);
+  });
+
   it("leaves other nodes' pods and pods that cannot be alone", () => {
     world = new World();
     world.reconciler.apply(
@@ -237,7 +256,7 @@ describe('reconciler', () => {
     world.reconciler.apply(mesh('none', ...pods));
     await vi.waitFor(() => {
       expect(world.driver.kernel.size).toBe(0);
-    }, 3000);
+    });
     expect(world.open.size).toBe(0);
   });
 });

@@ -182,7 +182,7 @@ describe('file source', () => {
       replace(`${file}.d/lab.json`, LAB);
       await vi.waitFor(() => {
         expect(seen.at(-1)?.pods.size).toBe(2);
-      }, 3000);
+      });
     } finally {
       watch.close();
     }

@@ -98,7 +98,7 @@ describe('certificates of a node', () => {
     expect(counting.count).toBe(1);
     expect(certificates.list()).toMatchObject([{ identity: WEB, state: 'Unavailable' }]);
     counting.fails = false;
-    await vi.waitFor(() => expect(certificates.list()).toMatchObject([{ state: 'Available' }]), 3000);
+    await vi.waitFor(() => expect(certificates.list()).toMatchObject([{ state: 'Available' }]));
     use.release();
     expect(certificates.list()).toEqual([]);
     certificates.close();
@@ -109,7 +109,7 @@ describe('certificates of a node', () => {
     const certificates = new Certificates(counting, log, 2000);
     certificates.retain(WEB);
     const first = await certificates.get(WEB);
-    await vi.waitFor(async () => expect((await certificates.get(WEB)).serial).not.toBe(first.serial), 3000);
+    await vi.waitFor(async () => expect((await certificates.get(WEB)).serial).not.toBe(first.serial));
     // Dated back by two minutes, it would be renewed at once if its beginning counted.
     expect(counting.count).toBe(2);
     expect(first.notAfter.getTime()).toBeGreaterThan(Date.now());
@@ -124,11 +124,11 @@ describe('certificates of a node', () => {
     for (const identity of identities) certificates.retain(identity);
     const first = await Promise.all(identities.map((identity) => certificates.get(identity)));
     counting.fails = true;
-    await vi.waitFor(() => expect(certificates.list().every(({ failure }) => failure !== undefined)).toBe(true), 5000);
+    await vi.waitFor(() => expect(certificates.list().every(({ failure }) => failure !== undefined)).toBe(true));
     expect(certificates.list()).toMatchObject([{ state: 'Available', failure: { reason: 'CA is away' } }, {}, {}]);
     expect(await Promise.all(identities.map((identity) => certificates.get(identity)))).toEqual(first);
     counting.fails = false;
-    await vi.waitFor(() => expect(certificates.list().every(({ failure }) => failure === undefined)).toBe(true), 5000);
+    await vi.waitFor(() => expect(certificates.list().every(({ failure }) => failure === undefined)).toBe(true));
     const said = (message: string): number => lines.filter(({ msg }) => String(msg).startsWith(message)).length;
     expect([said('no certificates from the CA'), said('CA gives certificates again'), said('certificate expired')]).toEqual([1, 1, 0]);
     certificates.close();
@@ -141,7 +141,7 @@ describe('certificates of a node', () => {
     certificates.retain(WEB);
     await certificates.get(WEB);
     counting.fails = true;
-    await vi.waitFor(() => expect(lines.filter(({ msg }) => String(msg).startsWith('certificate expired'))).toHaveLength(1), 5000);
+    await vi.waitFor(() => expect(lines.filter(({ msg }) => String(msg).startsWith('certificate expired'))).toHaveLength(1));
     expect(certificates.list()).toMatchObject([{ state: 'Unavailable', certificate: undefined, failure: { reason: 'CA is away' } }]);
     await expect(certificates.get(WEB)).rejects.toThrow();
     certificates.close();
@@ -156,7 +156,7 @@ describe('certificates of a node', () => {
     const { log: collecting, lines } = collectingLogger();
     const certificates = new Certificates(refusing, collecting, 2000);
     certificates.retain(WEB);
-    await vi.waitFor(() => expect(count).toBeGreaterThan(4), 5000);
+    await vi.waitFor(() => expect(count).toBeGreaterThan(4));
     const warnings = lines.filter(({ level }) => level === 40).map(({ msg, error }) => `${String(msg)}: ${String(error)}`);
     expect(warnings).toEqual(['certificate refused: not yours ', 'certificate refused: not yours still']);
     certificates.close();

@@ -93,8 +93,8 @@ it('meets the agent after the first sync, has certificates of its own workloads,
     workloadResource('far', '10.0.0.2', { services, node: 'node2', serviceAccount: 'far' }),
     serviceResource('web', '10.96.0.1', { subjectAltNames: ['spiffe://cluster.local/ns/shop/sa/gateway'] }),
   ]);
-  await vi.waitFor(() => expect(met).toBe(1), 5000);
-  await vi.waitFor(async () => expect((await dump()).certificates).toMatchObject([{ state: 'Available' }]), 5000);
+  await vi.waitFor(() => expect(met).toBe(1));
+  await vi.waitFor(async () => expect((await dump()).certificates).toMatchObject([{ state: 'Available' }]));
   const known = await dump();
   expect(known.certificates).toMatchObject([
     { identity: 'spiffe://cluster.local/ns/shop/sa/web', state: 'Available', node: 'node1', error: null, errorTime: null },
@@ -119,6 +119,6 @@ it('meets the agent after the first sync, has certificates of its own workloads,
 
 it('lets go of a certificate with the last workload of its identity', async () => {
   await ads.streams[0]!.answerTo(ADDRESS_TYPE, [], ['cluster//Pod/shop/web']);
-  await vi.waitFor(async () => expect((await dump()).certificates).toEqual([]), 5000);
+  await vi.waitFor(async () => expect((await dump()).certificates).toEqual([]));
   expect(met).toBe(1);
 });

@@ -136,7 +136,7 @@ describe('ZDS client', () => {
     refuse = false;
     vi.useRealTimers(); // the watch is real
     writeFileSync(path, '');
-    await vi.waitFor(() => expect(connections).toHaveLength(1), 2000);
+    await vi.waitFor(() => expect(connections).toHaveLength(1));
   });
 
   it('does not come back after close', async () => {

@@ -169,6 +169,6 @@ describe('ZDS server', () => {
     expect(tunnels.filter((t) => t.received.length > 0)).toHaveLength(5);
     await vi.waitFor(() => {
       expect(tunnels.every((t) => t.received.length > 0)).toBe(true);
-    }, 2000);
+    });
   });
 });
