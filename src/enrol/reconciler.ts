@@ -114,7 +114,7 @@ export class Reconciler {
   /** Netns that vanished, namespaces that could not be opened before, leftovers that could not be removed. Cheap; every few seconds. */
   tick(): void {
     for (const entry of this.registry.all()) {
-      if (entry.waitingFor !== undefined || entry.pod.subject.netns?.gone() === true) this.#steer(entry);
+      if (entry.waitingFor !== undefined || entry.pod.subject.netns?.gone() === true || this.#overdue(entry)) this.#steer(entry);
     }
     void this.removeLeftovers();
   }
@@ -321,8 +321,8 @@ export class Reconciler {
       return;
     }
     if (overwritten && pod.state === 'enrolled') pod.send('overwritten');
-    if (pod.state === 'enrolled' && pod.subject.servedFor !== undefined && pod.subject.servedFor.driver !== pod.subject.driver)
-      pod.send('moved');
+    const { servedFor, driver } = pod.subject;
+    if (pod.state === 'enrolled' && servedFor !== undefined && (servedFor.driver !== driver || this.#overdue(entry))) pod.send('moved');
     if (replaced(entry, this.#o.openNetns)) {
       pod.send('netnsGone');
       if (pod.state !== 'out') return; // it comes to rest, and is steered again
@@ -332,6 +332,10 @@ export class Reconciler {
     if (!found(entry, this.#o.openNetns)) return;
     if (pod.state === 'adopting') pod.retryNow();
     pod.send('wanted');
+  }
+
+  #overdue({ pod: { subject } }: Entry): boolean {
+    return subject.cookie !== undefined && this.#o.driver.overdue?.(subject.cookie) === true;
   }
 
   /** Somebody looked for its netns. */

@@ -92,6 +92,8 @@ export interface RedirectDriver {
   readonly forced?: boolean;
   /** Of several drivers the one that serves this netns; undefined: none. */
   servedBy?(cookie: bigint): DriverName | undefined;
+  /** Of several drivers: this netns' pod asked for another than it has, which can run by now; to reconcile it moves it there. */
+  overdue?(cookie: bigint): boolean;
   /** what this kernel or node takes away from it now, one sentence each; empty when all of it works */
   readonly reasons: string[];
   /** Probe exemption, own addresses, rules, routes, sysctls, sk_lookup link, state prepared. Undone when it fails. */

@@ -21,6 +21,7 @@ import type { IstioRules } from './istio-cni/index.ts';
 import { Endings } from './endings.ts';
 import { Holders } from './holders.ts';
 import { bringListeners } from './bring-listeners.ts';
+import { Openings } from './openings.ts';
 import { inKernel, type NetnsAccess } from './netns-access.ts';
 import { Subscriptions } from './subscriptions.ts';
 
@@ -57,9 +58,7 @@ export class SeveralDrivers implements RedirectDriver {
   readonly #netns: NetnsAccess;
   /** every driver that is open, the node's first */
   readonly #open = new Map<DriverName, RedirectDriver>();
-  readonly #opening = new Map<DriverName, Promise<RedirectDriver>>();
-  /** why one cannot be opened; asked once */
-  readonly #refused = new Map<DriverName, string>();
+  readonly #openings: Openings;
   readonly #holders = new Holders();
   /** what a pod asked for and does not get */
   readonly #denied = new Map<bigint, DriverName>();
@@ -77,6 +76,7 @@ export class SeveralDrivers implements RedirectDriver {
     this.#o = options;
     this.#log = options.log;
     this.#netns = options.netns ?? inKernel;
+    this.#openings = new Openings(options.open, options.log);
     for (const driver of [options.chosen, ...options.held]) this.#add(driver);
     // the node's last: it is the owner of what several have
     for (const driver of [...options.held, options.chosen]) for (const { cookie } of driver.snapshot()) this.#holders.add(cookie, driver);
@@ -92,7 +92,7 @@ export class SeveralDrivers implements RedirectDriver {
   }
 
   get reasons(): string[] {
-    const refused = [...this.#refused].map(([name, why]) => `pods that ask for ${name} do not get it: ${why}`);
+    const refused = [...this.#openings.refusals()].map(([name, why]) => `pods that ask for ${name} do not get it: ${why}`);
     const others = [...this.#open.values()].filter((driver) => driver !== this.#o.chosen);
     return [
       ...this.#o.reasons,
@@ -100,6 +100,11 @@ export class SeveralDrivers implements RedirectDriver {
       ...refused,
       ...others.flatMap(({ name, reasons }) => reasons.map((reason) => `${name}: ${reason}`)),
     ];
+  }
+
+  overdue(cookie: bigint): boolean {
+    const denied = this.#denied.get(cookie);
+    return denied !== undefined && this.#openings.refusal(denied) === undefined;
   }
 
   /** Which one serves this netns; undefined: none. */
@@ -160,7 +165,7 @@ export class SeveralDrivers implements RedirectDriver {
       ...(denied === undefined
         ? []
         : [
-            `it asks for redirect driver ${denied}, which cannot run on this node (${this.#refused.get(denied) ?? ''}): ${served.name} serves it`,
+            `it asks for redirect driver ${denied}, which cannot run on this node (${this.#openings.refusal(denied) ?? 'it can by now'}): ${served.name} serves it`,
           ]),
       ...served.warnings(cookie, netnsFd),
       ...this.#o.istio.warnings(cookie),
@@ -186,7 +191,10 @@ export class SeveralDrivers implements RedirectDriver {
     for (const driver of [...this.#open.values()]) if (driver !== this.#o.chosen) this.#retireIdle(driver);
   }
 
+  /** Also tries again what could not be opened for a pod that asks for it. */
   async recheckPods(): Promise<void> {
+    for (const driver of await this.#openings.retry(new Set(this.#denied.values()))) this.#come(driver);
+    for (const cookie of this.#denied.keys()) this.#warned.tell(cookie); // why may be another by now
     for (const driver of [...this.#open.values()]) await driver.recheckPods();
     await this.#o.istio.recheck();
   }
@@ -249,6 +257,7 @@ export class SeveralDrivers implements RedirectDriver {
 
   close(): void {
     this.#closed = true;
+    this.#openings.close();
     this.#endings.close();
     void this.#o.istio.close();
     for (const driver of this.#open.values()) driver.close();
@@ -270,7 +279,6 @@ export class SeveralDrivers implements RedirectDriver {
       const foreign = this.#o.istio.meet(pod);
       const entry = await verb(wanted);
       if (others.length === 0) this.#holders.add(cookie, wanted); // what fails from here on finds it when it is undone
-      this.#netns.spareOpenStreams(pod.netnsFd);
       if (others.length > 0) await this.#move(pod, others, wanted);
       // read anew only where it may have changed meanwhile: reading is of all pods
       const state = others.length === 0 ? entry.state : (stateIn(wanted, cookie) ?? entry.state);
@@ -332,33 +340,24 @@ export class SeveralDrivers implements RedirectDriver {
   async #for(pod: PodTarget): Promise<RedirectDriver> {
     const asked = pod.driver ?? this.#o.chosen.name;
     const driver = await this.#opened(asked);
+    const before = this.#denied.delete(pod.netnsCookie);
     if (driver === undefined) this.#denied.set(pod.netnsCookie, asked);
-    else this.#denied.delete(pod.netnsCookie);
+    if (before || driver === undefined) this.#warned.tell(pod.netnsCookie);
     return driver ?? this.#o.chosen;
   }
 
   async #opened(name: DriverName): Promise<RedirectDriver | undefined> {
     await this.#retiring.get(name); // it would take off what the new one puts
-    const open = this.#open.get(name);
-    if (open !== undefined) return open;
-    if (this.#refused.has(name)) return undefined;
-    try {
-      let opening = this.#opening.get(name);
-      if (opening === undefined) this.#opening.set(name, (opening = this.#o.open(name)));
-      const driver = await opening;
-      if (!this.#open.has(name)) {
-        for (const id of this.trustedTunnels()) driver.trustTunnel(id);
-        this.#add(driver);
-        this.#log.info({ driver: name }, 'another redirect driver opened, for pods that ask for it');
-      }
-      return driver;
-    } catch (error) {
-      this.#refused.set(name, describe(error));
-      this.#log.warn({ driver: name, error: describe(error) }, 'redirect driver that a pod asks for cannot run');
-      return undefined;
-    } finally {
-      this.#opening.delete(name);
-    }
+    const driver = this.#open.get(name) ?? (await this.#openings.open(name));
+    if (driver !== undefined) this.#come(driver);
+    return driver;
+  }
+
+  #come(driver: RedirectDriver): void {
+    if (this.#open.has(driver.name)) return;
+    for (const id of this.trustedTunnels()) driver.trustTunnel(id);
+    this.#add(driver);
+    this.#log.info({ driver: driver.name }, 'another redirect driver opened, for pods that ask for it');
   }
 
   #add(driver: RedirectDriver): void {

@@ -25,6 +25,11 @@ export class Subscriptions<T> {
     };
   }
 
+  /** What is no driver's to tell. */
+  tell(told: T): void {
+    for (const listener of [...this.#listeners.keys()]) listener(told);
+  }
+
   add(driver: RedirectDriver): void {
     this.#drivers.add(driver);
     for (const [listener, subscriptions] of this.#listeners) subscriptions.set(driver, this.#subscribe(driver, listener));

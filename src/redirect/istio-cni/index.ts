@@ -14,6 +14,7 @@ import type { Logger } from '../../base/log.ts';
 import { Netns } from '../../sys/netns.ts';
 import type { PodTarget } from '../driver.ts';
 import type { Place } from '../netfilter/command.ts';
+import { spareOpenStreams } from '../open-streams.ts';
 import { clearCapture, clearRest, dropEmptyTables } from './clear.ts';
 import { shelter, unshelter } from './shelter.ts';
 import type { IstioOnNode } from './node.ts';
@@ -89,6 +90,8 @@ export class IstioRules {
     }
     if (this.#o.keep) shelter(pod.netns);
     pod.found = !isClean(readTraces(pod.netns));
+    // its rules are to come, or may come back, while connections are open that they know nothing of
+    if (this.#o.keep || pod.found) spareOpenStreams(pod.netns);
     return pod.found;
   }
 

@@ -40,6 +40,11 @@ describe('redirect drivers of an agent', () => {
   };
   const nodeHas = (text: string, ...command: string[]): boolean =>
     execFileSync('nsenter', [`--net=${scene.node.nodeNetns}`, ...command], { encoding: 'utf8', stdio: 'pipe' }).includes(text);
+  /** What conntrack makes of connections that it did not see begin: "0" leaves them alone. */
+  const loose = (pod: TestPod): string =>
+    execFileSync('ip', ['netns', 'exec', pod.netnsName, 'cat', '/proc/sys/net/netfilter/nf_conntrack_tcp_loose'], {
+      encoding: 'utf8',
+    }).trim();
   const startLoads = async (): Promise<void> => {
     await app.call('load', { name: 'out', host: b.ip4, port: APP, pauseMs: 10 });
     await outside.call('load', { name: 'in', host: b.ip6, port: APP, pauseMs: 10 });
@@ -129,6 +134,7 @@ describe('redirect drivers of an agent', () => {
       () => scene.log.slice(-3000),
     );
     await stopLoads();
+    expect(loose(a), 'its rules may come back').toBe('0');
     expect(scene.annotations()[scene.uidOf(a)]).toEqual({ 'ambient.istio.io/redirection': 'enabled' });
     expect(scene.log).not.toContain('annotatePending');
     await echoes('of Istio');
@@ -188,14 +194,19 @@ describe('redirect drivers of an agent', () => {
     scene.label(undefined);
     await scene.pods({ a: 'not-enrolled none', b: 'not-enrolled none' });
     expect(settingsOf(a.netnsName)).toBe(before);
-    for (const pod of [a, b]) expect(isClean(traces(pod))).toBe(true);
+    for (const pod of [a, b]) expect([isClean(traces(pod)), loose(pod)]).toEqual([true, '1']);
   });
 
   it('is given up with "uninstall --all --hand-over": pods that istio-cni has again stay in the mesh, without a connection failing', async () => {
     scene.label('ambient');
     await drivers({ a: 'ebpf', b: 'ebpf' });
+    expect(loose(a), 'as the kernel has it').toBe('1');
     await restart('--istio-rules', 'keep');
     await drivers({ a: 'ebpf', b: 'ebpf' });
+    await until(
+      () => loose(a) === '0' && loose(b) === '0',
+      () => scene.log.slice(-3000),
+    );
     await stop(agent, 'SIGKILL');
     for (const pod of [a, b]) applyIstioRules(pod, 'iptables-nft');
     expect(await app.call('open', { name: 'of ours', host: b.ip4, port: APP })).toMatchObject({ greeting: { by: 'tunnel:15001' } });

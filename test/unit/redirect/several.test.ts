@@ -38,7 +38,7 @@ class NoIstio {
   close = (): Promise<void> => Promise.resolve();
 }
 
-/** What happened in netns, beside the drivers' own doing: "spare 107" */
+/** What happened in netns, beside the drivers' own doing: "forget 107" */
 const inNetns: string[] = [];
 let kept = 0;
 
@@ -64,7 +64,6 @@ function several(chosen: FakeDriver, others: FakeDriver[] = [], change: Partial<
         kept++;
         return { fd, close: () => kept-- };
       },
-      spareOpenStreams: (fd) => void inNetns.push(`spare ${fd}`),
       forgetOpenStreams: (fd) => void inNetns.push(`forget ${fd}`),
     },
     settleMs: 0,
@@ -102,10 +101,10 @@ describe('which driver serves a pod', () => {
     await enrol(drivers, 'iptables');
     expect([stateIn(ebpf), stateIn(iptables)]).toEqual(['none', 'active']);
     expect(iptables.trusted).toEqual(new Set([99n]));
-    expect(inNetns).toEqual(['spare 107']); // before its first NAT rule
+    expect(inNetns).toEqual([]); // what its rules need, the driver puts there
   });
 
-  it("is the node's, with a warning, where the asked one cannot run; it is tried once", async () => {
+  it("is the node's, with a warning, where the asked one cannot run; it is not tried for every pod", async () => {
     const ebpf = new FakeDriver('ebpf');
     let asked = 0;
     const drivers = several(ebpf, [], {
@@ -123,6 +122,25 @@ describe('which driver serves a pod', () => {
     expect(asked).toBe(1);
     await drivers.reconcile(pod); // it asks no more
     expect(drivers.warnings(COOKIE, 107)).toEqual([]);
+  });
+
+  it('is the asked one once that can run: tried again at the slow tick', async () => {
+    const [ebpf, nftables] = [new FakeDriver('ebpf'), new FakeDriver('nftables')];
+    nftables.adoptable = 1;
+    const here: FakeDriver[] = [];
+    const drivers = several(ebpf, here);
+    const told: string[] = [];
+    drivers.onWarnings((cookie) => told.push(drivers.warnings(cookie, 107).join()));
+    await enrol(drivers, 'nftables');
+    await drivers.recheckPods();
+    expect(drivers.overdue(COOKIE)).toBe(false);
+    here.push(nftables);
+    await drivers.recheckPods();
+    expect([drivers.overdue(COOKIE), drivers.reasons, told.length]).toEqual([true, [], 3]);
+    await drivers.reconcile({ ...pod, driver: 'nftables' }); // as the reconciler does with one that is overdue
+    await drivers.settled();
+    expect([stateIn(ebpf), stateIn(nftables), drivers.overdue(COOKIE), told.at(-1)]).toEqual(['none', 'active', false, '']);
+    expect(told[0]).toMatch(/^it asks for redirect driver nftables, which cannot run/);
   });
 });
 

@@ -1,0 +1,77 @@
+/**
+ * Drivers other than the node's, opened when the first pod asks for one. What cannot be opened is not tried for every pod, but again
+ * from time to time: a program may be installed meanwhile, or a module loaded.
+ */
+import { describe } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import type { DriverName, RedirectDriver } from './driver.ts';
+
+export class Openings {
+  readonly #open: (name: DriverName) => Promise<RedirectDriver>;
+  readonly #log: Logger;
+  readonly #opening = new Map<DriverName, Promise<RedirectDriver>>();
+  /** why one cannot be opened */
+  readonly #refused = new Map<DriverName, string>();
+  /** what was said last of each: the same is said once */
+  readonly #said = new Map<DriverName, string>();
+  #closed = false;
+
+  constructor(open: (name: DriverName) => Promise<RedirectDriver>, log: Logger) {
+    this.#open = open;
+    this.#log = log;
+  }
+
+  /** Undefined: it is not refused, as far as is known. */
+  refusal(name: DriverName): string | undefined {
+    return this.#refused.get(name);
+  }
+
+  refusals(): ReadonlyMap<DriverName, string> {
+    return this.#refused;
+  }
+
+  /** Who asks while it is being opened gets the same one. @returns undefined: refused, now or before */
+  async open(name: DriverName): Promise<RedirectDriver | undefined> {
+    return this.#refused.has(name) ? undefined : this.#try(name);
+  }
+
+  /** Tries each once more that somebody still asks for; of the others nothing is known any more. @returns those that opened */
+  async retry(asked: ReadonlySet<DriverName>): Promise<RedirectDriver[]> {
+    const opened = await Promise.all(
+      [...this.#refused.keys()].map(async (name) => {
+        if (asked.has(name)) return this.#try(name);
+        this.#refused.delete(name);
+        return undefined;
+      }),
+    );
+    return opened.filter((driver) => driver !== undefined);
+  }
+
+  /** What is being opened now is closed when it is. */
+  close(): void {
+    this.#closed = true;
+  }
+
+  async #try(name: DriverName): Promise<RedirectDriver | undefined> {
+    try {
+      let opening = this.#opening.get(name);
+      if (opening === undefined) this.#opening.set(name, (opening = this.#open(name)));
+      const driver = await opening;
+      if (this.#closed) {
+        driver.close();
+        return undefined;
+      }
+      this.#refused.delete(name);
+      this.#said.delete(name);
+      return driver;
+    } catch (error) {
+      const why = describe(error);
+      this.#refused.set(name, why);
+      if (this.#said.get(name) !== why) this.#log.warn({ driver: name, error: why }, 'redirect driver that a pod asks for cannot run');
+      this.#said.set(name, why);
+      return undefined;
+    } finally {
+      this.#opening.delete(name);
+    }
+  }
+}
