@@ -4,11 +4,10 @@ import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { createLogger } from '../../src/base/log.ts';
 import { mapsOf, podState, type Maps } from '../../src/maps/index.ts';
 import { loadPodProgram, podTemplate, type PodTemplate } from '../../src/redirect/ebpf/pod-program.ts';
-import { SparePrograms } from '../../src/redirect/ebpf/spare-programs.ts';
+import { SPARES, SparePrograms } from '../../src/redirect/ebpf/spare-programs.ts';
 import { bpfObject, native, type LoadedObject } from '../../src/sys/native.ts';
 import { addresses, contextOf } from '../support/bpf-lookup.ts';
 
-const SPARES = 4;
 const PATIENCE = { timeout: 10_000 };
 
 let loaded: LoadedObject;
@@ -86,7 +85,9 @@ test('closed, also while it loads one: nothing is left', async () => {
   spares.close();
   expect(spares.count).toBe(0);
   const before = openBpf();
-  start().close();
+  start();
+  await new Promise((resolve) => setImmediate(resolve));
+  spares.close();
   expect(openBpf()).toBeGreaterThan(before);
   await vi.waitFor(() => expect(openBpf()).toBe(before), PATIENCE);
   expect(spares.count).toBe(0);
