@@ -6,6 +6,7 @@
 import { wire } from '../../maps/index.ts';
 import type { Route, Rule } from '../../sys/native.ts';
 import type { Netns } from '../../sys/netns.ts';
+import { shelters } from '../istio-cni/shelter.ts';
 
 const LOCAL_TABLE = 255;
 const FAMILIES = [4, 6] as const;
@@ -34,7 +35,7 @@ export function routingWarnings(netns: Netns): string[] {
 function earlierRules(rules: Rule[]): Rule[] | undefined {
   const ours = rules.findIndex((r) => r.pref === wire.RULE_PREF && r.mark === wire.MARK_LOCAL && r.table === wire.ROUTE_TABLE);
   if (ours < 0) return undefined;
-  return rules.slice(0, ours).filter((r) => r.table !== LOCAL_TABLE && (wire.MARK_LOCAL & r.mask) === r.mark);
+  return rules.slice(0, ours).filter((r) => r.table !== LOCAL_TABLE && !shelters(r) && (wire.MARK_LOCAL & r.mask) === r.mark);
 }
 
 function isOurs({ type, destination }: Route): boolean {

@@ -4,7 +4,7 @@
  * that route before ours is gone, a rule before Istio's leads to a table that is ours alone.
  */
 import { wire } from '../../maps/layout.ts';
-import type { Address, NetnsOp } from '../../sys/native.ts';
+import type { Address, NetnsOp, Rule } from '../../sys/native.ts';
 import type { Netns } from '../../sys/netns.ts';
 import { native } from '../../sys/native.ts';
 
@@ -12,6 +12,11 @@ const PREF = wire.RULE_PREF - 1;
 const TABLE = wire.ROUTE_TABLE + 1;
 const SCOPE_UNIVERSE = 0;
 const FAMILIES = [4, 6] as const;
+
+/** Whether a rule is one of these, for who looks for others' before ours. */
+export function shelters({ pref, mark, table }: Pick<Rule, 'pref' | 'mark' | 'table'>): boolean {
+  return pref === PREF && mark === wire.MARK_LOCAL && table === TABLE;
+}
 
 /** Routes first: a rule to an empty table leads on to the next. @throws CulvertError SYSTEM */
 export function shelter(netns: Netns): void {

@@ -167,6 +167,8 @@ describe.each(VARIANTS)('rules of %s', (variant) => {
   it('are given the pods back: ours goes without a connection failing, those that are open go on', async () => {
     several = over(true); // an agent that was started again, by its setting
     for (const pod of [client, server]) await several.reconcile(scene.targetOf(pod));
+    await several.recheckPods();
+    for (const pod of [client, server]) expect(several.warnings(pod.cookie, pod.netnsFd)).toEqual([]);
     // Before the rules: also a handshake that is under way while they come is one that they leave alone.
     await startLoads();
     for (const pod of [client, server]) applyIstioRules(pod, variant);
