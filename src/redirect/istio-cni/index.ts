@@ -87,6 +87,7 @@ export class IstioRules {
         clearing: undefined,
       };
       this.#pods.set(netnsCookie, pod);
+      if (!this.#o.keep) unshelter(netns); // an agent before may have had that setting
     }
     if (this.#o.keep) shelter(pod.netns);
     pod.found = !isClean(readTraces(pod.netns));

@@ -169,6 +169,12 @@ describe.each(VARIANTS)('rules of %s', (variant) => {
     for (const pod of [client, server]) await several.reconcile(scene.targetOf(pod));
     await several.recheckPods();
     for (const pod of [client, server]) expect(several.warnings(pod.cookie, pod.netnsFd)).toEqual([]);
+    expect(settingsOf(client.netnsName)).toContain('lookup 101');
+    several = over(false); // who thinks better of it
+    for (const pod of [client, server]) await several.reconcile(scene.targetOf(pod));
+    expect(settingsOf(client.netnsName)).not.toContain('lookup 101');
+    several = over(true);
+    for (const pod of [client, server]) await several.reconcile(scene.targetOf(pod));
     // Before the rules: also a handshake that is under way while they come is one that they leave alone.
     await startLoads();
     for (const pod of [client, server]) applyIstioRules(pod, variant);
