@@ -165,6 +165,28 @@ describe.each(['iptables', 'nftables'] as const)('%s', (kind) => {
     }
   });
 
+  it('reads and counts rules that it has read before without a process', async () => {
+    const target = { host: web.ip4, port: PORTS.echo };
+    const counted = scene.driver.counters(client.cookie).outboundRedirected;
+    await onClient.call('echo', target);
+    const path = process.env['PATH'];
+    process.env['PATH'] = scene.node.dir; // where there is no program
+    try {
+      expect(scene.driver.counters(client.cookie).outboundRedirected).toBe(counted + 1);
+      expect((await scene.driver.countersOfAll?.())?.get(client.cookie)?.outboundRedirected).toBe(counted + 1);
+      expect(scene.driver.faults(scene.targetOf(client), [])).toEqual([]);
+    } finally {
+      process.env['PATH'] = path;
+    }
+    inNetns(
+      client.netnsName,
+      kind === 'iptables' ? 'iptables -t nat -A CULVERT_OUTPUT -j ACCEPT' : 'nft add rule inet culvert-nat culvert-output accept',
+    );
+    expect(scene.driver.faults(scene.targetOf(client), [])).toEqual([expect.stringMatching(/a rule is not ours/)]);
+    await scene.driver.recheckPods();
+    expect(scene.driver.faults(scene.targetOf(client), [])).toEqual([]);
+  });
+
   it('reaches a service by its virtual address', async () => {
     expect(await onClient.call('echo', { host: '10.99.0.2', port: 80 })).toMatchObject({ ok: true, remote: mapped(client.ip4) });
   });
