@@ -3,7 +3,7 @@
  * whatever happened.
  */
 import { CulvertError, describe } from '../../base/errors.ts';
-import { takeDown } from '../down.ts';
+import { isUp, takeDown } from '../down.ts';
 import { LabPaths } from '../paths.ts';
 import { defaultTopology, parseTopology } from '../topology.ts';
 import { hasControl } from '../control.ts';
@@ -69,6 +69,7 @@ export async function runDemo(
       write(`FAIL  ${title}: ${describe(error)} [${seconds(begin)}]\n`);
     }
   };
+  const others = isUp(lab); // one that somebody works with: refused, and left as it is
   try {
     const topology = parseTopology(defaultTopology, 'default topology');
     await report('lab up', async () => {
@@ -89,7 +90,7 @@ export async function runDemo(
     return failures === 0;
   } finally {
     scene?.close();
-    await takeDown(lab);
+    if (!others) await takeDown(lab);
     write(
       `${failures === 0 ? 'every proof holds' : `${failures} ${failures === 1 ? 'proof does' : 'proofs do'} not hold`}; ${seconds(started)} in all${proven === '' ? '' : `, ${proven} without the benchmark`}\n`,
     );

@@ -147,6 +147,8 @@ test('redirect on, show, off: any namespace by its path', async () => {
 
 test('lab status and exec', async () => {
   const run = (...args: string[]): ReturnType<typeof attempt> => attempt([...selfCommand(), 'lab', ...args]);
+  // a lab that somebody works with: refused, and left as it is
+  expect(await run('demo', '--name', lab.name)).toMatchObject({ code: 1, stdout: expect.stringContaining('it is up already') as unknown });
   const status = await run('status', '--name', lab.name, '-o', 'json');
   expect(status.code).toBe(0);
   expect(JSON.parse(status.stdout)).toMatchObject([
