@@ -22,7 +22,7 @@ export default defineConfig({
     projects: [
       ring('unit', availableParallelism(), 30),
       ring('bpf', 1, 60),
-      ring('netns', 1, 60),
+      ring('netns', 1, 120),
       // A cluster waits half of its time: for kubelet, for probes, for pods to end. Clusters do not meet.
       ring('cluster', 2, 180),
       ring('ztunnel', 1, 120),
