@@ -176,6 +176,11 @@ async function setsIn(place: Place, known: boolean): Promise<string[]> {
     .filter((name) => PROBE_SETS.includes(name));
 }
 
+/** The socket is seen through the node's first process. */
+function hint(error: unknown): string {
+  return isSystem(error, 'EACCES') ? ' (which takes SYS_PTRACE, as the chart grants it, and a security module that lets it)' : '';
+}
+
 /** @throws when it cannot be seen whether somebody serves it */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
@@ -186,7 +191,7 @@ function answers(path: string): Promise<boolean> {
     });
     socket.once('error', (error) => {
       if (['ENOENT', 'ENOTDIR', 'ECONNREFUSED'].some((code) => isSystem(error, code))) resolve(false);
-      else reject(new CulvertError('SYSTEM', `connect to ${path}`, error));
+      else reject(new CulvertError('SYSTEM', `see whether istio-cni still serves it, by ${path}${hint(error)}`, error));
     });
   });
 }
