@@ -8,16 +8,19 @@ import type { DriverName, RedirectDriver } from './driver.ts';
 
 export class Openings {
   readonly #open: (name: DriverName) => Promise<RedirectDriver>;
+  readonly #come: (driver: RedirectDriver) => void;
   readonly #log: Logger;
-  readonly #opening = new Map<DriverName, Promise<RedirectDriver>>();
+  readonly #opening = new Map<DriverName, Promise<RedirectDriver | undefined>>();
   /** why one cannot be opened */
   readonly #refused = new Map<DriverName, string>();
   /** what was said last of each: the same is said once */
   readonly #said = new Map<DriverName, string>();
   #closed = false;
 
-  constructor(open: (name: DriverName) => Promise<RedirectDriver>, log: Logger) {
+  /** @param come told of each that is open, once */
+  constructor(open: (name: DriverName) => Promise<RedirectDriver>, come: (driver: RedirectDriver) => void, log: Logger) {
     this.#open = open;
+    this.#come = come;
     this.#log = log;
   }
 
@@ -35,16 +38,14 @@ export class Openings {
     return this.#refused.has(name) ? undefined : this.#try(name);
   }
 
-  /** Tries each once more that somebody still asks for; of the others nothing is known any more. @returns those that opened */
-  async retry(asked: ReadonlySet<DriverName>): Promise<RedirectDriver[]> {
-    const opened = await Promise.all(
+  /** Tries each once more that somebody still asks for; of the others nothing is known any more. */
+  async retry(asked: ReadonlySet<DriverName>): Promise<void> {
+    await Promise.all(
       [...this.#refused.keys()].map(async (name) => {
-        if (asked.has(name)) return this.#try(name);
-        this.#refused.delete(name);
-        return undefined;
+        if (asked.has(name)) await this.#try(name);
+        else this.#refused.delete(name);
       }),
     );
-    return opened.filter((driver) => driver !== undefined);
   }
 
   /** What is being opened now is closed when it is. */
@@ -52,15 +53,23 @@ export class Openings {
     this.#closed = true;
   }
 
+  /** Who asks once it is open must find it: nothing may come in between. @returns undefined: it was closed again */
+  async #opened(name: DriverName): Promise<RedirectDriver | undefined> {
+    const driver = await this.#open(name);
+    if (this.#closed) {
+      driver.close();
+      return undefined;
+    }
+    this.#come(driver);
+    return driver;
+  }
+
   async #try(name: DriverName): Promise<RedirectDriver | undefined> {
     try {
-      let opening = this.#opening.get(name);
-      if (opening === undefined) this.#opening.set(name, (opening = this.#open(name)));
+      const opening = this.#opening.get(name) ?? this.#opened(name).finally(() => this.#opening.delete(name));
+      this.#opening.set(name, opening);
       const driver = await opening;
-      if (this.#closed) {
-        driver.close();
-        return undefined;
-      }
+      if (driver === undefined) return undefined;
       this.#refused.delete(name);
       this.#said.delete(name);
       return driver;
@@ -70,8 +79,6 @@ export class Openings {
       if (this.#said.get(name) !== why) this.#log.warn({ driver: name, error: why }, 'redirect driver that a pod asks for cannot run');
       this.#said.set(name, why);
       return undefined;
-    } finally {
-      this.#opening.delete(name);
     }
   }
 }

@@ -76,7 +76,7 @@ export class SeveralDrivers implements RedirectDriver {
     this.#o = options;
     this.#log = options.log;
     this.#netns = options.netns ?? inKernel;
-    this.#openings = new Openings(options.open, options.log);
+    this.#openings = new Openings(options.open, (driver) => this.#come(driver), options.log);
     for (const driver of [options.chosen, ...options.held]) this.#add(driver);
     // the node's last: it is the owner of what several have
     for (const driver of [...options.held, options.chosen]) for (const { cookie } of driver.snapshot()) this.#holders.add(cookie, driver);
@@ -160,13 +160,12 @@ export class SeveralDrivers implements RedirectDriver {
 
   warnings(cookie: bigint, netnsFd: number): string[] {
     const denied = this.#denied.get(cookie);
+    const why = denied === undefined ? undefined : this.#openings.refusal(denied); // none: it is about to be moved there
     const served = this.#holders.owner(cookie) ?? this.#o.chosen;
     return [
-      ...(denied === undefined
+      ...(why === undefined
         ? []
-        : [
-            `it asks for redirect driver ${denied}, which cannot run on this node (${this.#openings.refusal(denied) ?? 'it can by now'}): ${served.name} serves it`,
-          ]),
+        : [`it asks for redirect driver ${denied}, which cannot run on this node (${why}): ${served.name} serves it`]),
       ...served.warnings(cookie, netnsFd),
       ...this.#o.istio.warnings(cookie),
     ];
@@ -193,7 +192,7 @@ export class SeveralDrivers implements RedirectDriver {
 
   /** Also tries again what could not be opened for a pod that asks for it. */
   async recheckPods(): Promise<void> {
-    for (const driver of await this.#openings.retry(new Set(this.#denied.values()))) this.#come(driver);
+    await this.#openings.retry(new Set(this.#denied.values()));
     for (const cookie of this.#denied.keys()) this.#warned.tell(cookie); // why may be another by now
     for (const driver of [...this.#open.values()]) await driver.recheckPods();
     await this.#o.istio.recheck();
@@ -348,13 +347,10 @@ export class SeveralDrivers implements RedirectDriver {
 
   async #opened(name: DriverName): Promise<RedirectDriver | undefined> {
     await this.#retiring.get(name); // it would take off what the new one puts
-    const driver = this.#open.get(name) ?? (await this.#openings.open(name));
-    if (driver !== undefined) this.#come(driver);
-    return driver;
+    return this.#open.get(name) ?? this.#openings.open(name);
   }
 
   #come(driver: RedirectDriver): void {
-    if (this.#open.has(driver.name)) return;
     for (const id of this.trustedTunnels()) driver.trustTunnel(id);
     this.#add(driver);
     this.#log.info({ driver: driver.name }, 'another redirect driver opened, for pods that ask for it');
