@@ -10,7 +10,7 @@ import { Netns } from '../../sys/netns.ts';
 import type { DatapathState } from '../driver.ts';
 import type { Backend, Found, Member, Site } from '../netfilter/backend.ts';
 import { demand, demandAll, lastWords, runAll, runAllSync, type Command, type CommandResult, type Place } from '../netfilter/command.ts';
-import { Memo, type Packets } from '../netfilter/memo.ts';
+import { Memo, type Asked, type Packets } from '../netfilter/memo.ts';
 import { nodeRules, podRules, type Family, type Shape, type Stage } from '../netfilter/rules.ts';
 import { membersOf, setsGone, setsMade } from './ipset.ts';
 import { differences, ofFamily, onlyOurs, planOf, stageIn, stepOf, wantedOf, type Wanted } from './plan.ts';
@@ -203,7 +203,7 @@ export class Iptables implements Backend {
   }
 
   /** Of legacy iptables nf_tables says nothing. @returns what `#found` is to keep it by */
-  #recall(site: Site): FoundRules | { key: string } | undefined {
+  #recall(site: Site): FoundRules | Asked | undefined {
     if (this.#o.variant.legacy) return undefined;
     const known = this.#memo.recall(site.netnsFd, site.families.join());
     return 'key' in known ? known : new FoundRules(known.value, known.packets);
@@ -213,7 +213,7 @@ export class Iptables implements Backend {
     return this.#families(site).map(([, program]) => ({ argv: [`${program}-save`, '-c'] }));
   }
 
-  #found(site: Site, asked: { key: string } | undefined, results: readonly CommandResult[]): FoundRules {
+  #found(site: Site, asked: Asked | undefined, results: readonly CommandResult[]): FoundRules {
     const families = this.#families(site);
     if (families.length === 0) throw new CulvertError('SYSTEM', `read rules of netns ${site.netnsFd}: no iptables for it`);
     const saved: PerFamily = new Map(
@@ -222,7 +222,7 @@ export class Iptables implements Backend {
         return [family, parseSaved(demand([`${program}-save`, '-c'], result))];
       }),
     );
-    if (asked !== undefined) this.#memo.keep(site.netnsFd, site.families.join(), asked.key, saved);
+    if (asked !== undefined) this.#memo.keep(site.netnsFd, site.families.join(), asked, saved);
     return new FoundRules(saved);
   }
 

@@ -1,13 +1,13 @@
 /**
- * Our rules by nft: one process reads what was not read before, one transaction writes, both families and all tables at once. So a repair needs no guard: there
- * is no moment between the old rules and the new ones.
+ * Our rules by nft: one process reads what was not read before, one transaction writes, both families and all tables at once. So a
+ * repair needs no guard: there is no moment between the old rules and the new ones.
  */
 import { CulvertError, describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { DatapathState } from '../driver.ts';
 import type { Backend, Found, Member, Notes, Site } from '../netfilter/backend.ts';
 import { demand, lastWords, run, runSync, type CommandResult } from '../netfilter/command.ts';
-import { Memo, type Packets } from '../netfilter/memo.ts';
+import { Memo, type Asked, type Packets } from '../netfilter/memo.ts';
 import {
   chainsAt,
   jumpsAt,
@@ -160,12 +160,12 @@ export class Nftables implements Backend {
 
   async read(site: Site): Promise<FoundRules> {
     const known = this.#memo.recall(site.netnsFd, '');
-    return 'key' in known ? this.#found(site, known.key, await run(site, LIST)) : new FoundRules(known.value, site, known.packets);
+    return 'key' in known ? this.#found(site, known, await run(site, LIST)) : new FoundRules(known.value, site, known.packets);
   }
 
   readSync(site: Site): FoundRules {
     const known = this.#memo.recall(site.netnsFd, '');
-    return 'key' in known ? this.#found(site, known.key, runSync(site, LIST)) : new FoundRules(known.value, site, known.packets);
+    return 'key' in known ? this.#found(site, known, runSync(site, LIST)) : new FoundRules(known.value, site, known.packets);
   }
 
   async write(site: Site, shape: Shape, stage: Stage, from: DatapathState | Found): Promise<void> {
@@ -205,11 +205,11 @@ export class Nftables implements Backend {
   }
 
   /** @throws CulvertError SYSTEM */
-  #found(site: Site, key: string, result: CommandResult): FoundRules {
+  #found(site: Site, asked: Asked, result: CommandResult): FoundRules {
     const text = demand(LIST, result);
     try {
       const listed = parseListed(text);
-      this.#memo.keep(site.netnsFd, '', key, listed);
+      this.#memo.keep(site.netnsFd, '', asked, listed);
       return new FoundRules(listed, site);
     } catch (error) {
       throw new CulvertError('SYSTEM', `read rules by ${LIST.join(' ')}`, error);
