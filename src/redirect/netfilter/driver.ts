@@ -359,7 +359,7 @@ export class NetfilterDriver implements RedirectDriver {
         await this.#correct(entry, entry.stage === 'active' ? this.#shapeNow(entry) : entry.record.shape, entry.stage);
       });
     }, 'rules of a pod not checked');
-    await this.#probes.restore();
+    if (!this.#closed) await this.#probes.restore();
   }
 
   /** Some at a time. Never rejects. */

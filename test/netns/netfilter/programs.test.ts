@@ -1,6 +1,7 @@
 /** What a node has to write rules with: legacy iptables, as istio-cni follows it; or nothing. */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, closeSync, mkdirSync, openSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createLogger } from '../../../src/base/log.ts';
 import type { PodTarget } from '../../../src/redirect/driver.ts';
@@ -111,6 +112,27 @@ it('starts although the rules of one pod cannot be read, which counts as capture
   } finally {
     again.close();
     fds.forEach(closeSync);
+  }
+});
+
+it('closed while it looks at pods: nothing is done any more, and nothing complained of', async () => {
+  const complaints: string[] = [];
+  const heard = pino({ level: 'warn' }, { write: (line: string) => complaints.push(line) });
+  const o = { kind: 'nftables', nodeNetns: node.nodeNetns, stateDir: `${node.dir}/closed`, log: heard } as const;
+  const netnsFd = openSync(pod.netns, 'r');
+  const target = targetOf(pod, netnsFd, 'u-a');
+  try {
+    const driver = await createNetfilterDriver(o);
+    await driver.prepare(target);
+    const [looking, counting] = [driver.recheckPods(), driver.countersOfAll?.()];
+    driver.close();
+    await Promise.all([looking, counting]);
+    expect(complaints).toEqual([]);
+  } finally {
+    const driver = await createNetfilterDriver(o);
+    await driver.remove(target.netnsCookie, netnsFd, 0);
+    driver.close();
+    closeSync(netnsFd);
   }
 });
 
