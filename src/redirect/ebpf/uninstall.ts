@@ -9,6 +9,7 @@ import { openPinnedMaps, type Maps } from '../../maps/index.ts';
 import { Netns } from '../../sys/netns.ts';
 import { openByCookie } from '../../sys/netns-search.ts';
 import type { EnrolledNetns } from '../driver.ts';
+import { forgetOpenStreams } from '../open-streams.ts';
 import { detachPin } from './cgroup-links.ts';
 import { leaveNetns } from './leave.ts';
 import { lockPins } from './lock.ts';
@@ -96,6 +97,7 @@ async function leaveAll(o: UninstallOptions, pins: Pins, maps: Maps, pods: strin
         netns = find(pod, o.procRoot);
         const heir = netns !== undefined && o.heir?.serves(netns) === true;
         await leaveNetns(path, pod.cookie, written.get(pod.cookie) ?? nothingWritten(), netns?.fd, heir ? 'successor' : o.deadlineMs);
+        if (netns !== undefined && !heir) forgetOpenStreams(netns);
         if (netns !== undefined) o.heir?.handedOver(netns);
         pods.push(name);
         o.log.info({ pod: name, cookie: String(pod.cookie) }, 'pod taken out of the redirect');

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, rmdirSync, symlinkSync, unlinkSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { native } from '../../../src/sys/native.ts';
+import { Netns } from '../../../src/sys/netns.ts';
 import { createLogger } from '../../../src/base/log.ts';
 import { probeEbpf, uninstallEbpf } from '../../../src/redirect/ebpf/index.ts';
 import { programs } from '../../../src/maps/index.ts';
@@ -125,12 +126,15 @@ test('uninstalling what a version with fewer maps left', async () => {
   const pod = await scene.node.pod('a', 2);
   const before = settingsOf(pod.netnsName);
   await scene.prepare(pod);
+  using netns = Netns.open(pod.netns);
+  const path = 'net/netfilter/nf_conntrack_tcp_loose';
+  netns.run({ op: 'sysctl', path, value: '0' }); // as it is where rules of netfilter have been
   scene.driver.close();
   for (const name of LATER) unlinkSync(`${scene.pinDir}/maps/${name}`);
   const options = { pinDir: scene.pinDir, instance: INSTANCE, procRoot: '/proc', deadlineMs: 0, force: false };
   const done = await uninstallEbpf({ ...options, log: createLogger('test', 'silent') });
   expect(done).toEqual({ pods: ['test/a'], pins: true });
-  expect(settingsOf(pod.netnsName)).toBe(before);
+  expect([settingsOf(pod.netnsName), netns.run({ op: 'sysctl-read', path }).trim()]).toEqual([before, '1']);
   expect(existsSync(scene.pinDir)).toBe(false);
 });
 
