@@ -2,6 +2,9 @@
 import { describe } from '../base/errors.ts';
 import type { LabPaths } from '../lab/paths.ts';
 import { createNetns, ipBatch, removeNetns } from '../lab/network/netns.ts';
+import { wire } from '../maps/layout.ts';
+import { native } from '../sys/native.ts';
+import { Netns } from '../sys/netns.ts';
 import { balanced } from './interleave.ts';
 import { programmersOf, programmingNode, type Programmer } from './programmers.ts';
 import type { Sample, Scenario, TunnelKind } from './report.ts';
@@ -53,8 +56,10 @@ async function measureOne(programmer: Programmer, lab: LabPaths, at: { round: nu
   const { scenario, suffix } = programmer;
   const sample = { ...at, scenario, unit: 'ms' };
   const paths = Array.from({ length: NETNS }, (_, i) => lab.netns(`programming-${scenario}${suffix}-${i}`));
+  const listeners: number[] = [];
   try {
     const netns = await Promise.all(paths.map(makeNetns));
+    for (const path of netns) listeners.push(...listenAsTunnel(path));
     const values = {
       program: await typical(netns, (path) => programmer.program(path)),
       remove: await typical(netns, (path) => programmer.remove(path)),
@@ -64,8 +69,23 @@ async function measureOne(programmer: Programmer, lab: LabPaths, at: { round: nu
     const why = describe(error);
     return ['program', 'remove'].map((verb) => ({ ...sample, metric: `${verb}${suffix}`, value: 0, valid: false, why }));
   } finally {
+    for (const fd of listeners) native.closeFd(fd);
     await Promise.all(paths.map(removeNetns));
   }
+}
+
+/**
+ * What a tunnel has in a pod's netns when the driver is told to activate. Without a listener for DNS the drivers by rules would leave DNS
+ * alone, and have to write their rules anew for it: not what istio-cni's commands do. @returns fds
+ */
+function listenAsTunnel(path: string): number[] {
+  using netns = Netns.open(path);
+  return [wire.PORT_OUTBOUND, wire.PORT_INBOUND, wire.PORT_HBONE, wire.PORT_DNS].map((port) =>
+    native.netnsSocket(netns.fd, {
+      ...{ family: 6, type: 'tcp', v6only: false, mark: wire.MARK_TUNNEL, reusePort: true, transparent: true },
+      ...{ bind: { address: '::', port }, listen: { backlog: 1 } },
+    }),
+  );
 }
 
 /** The median of what it takes in each. */

@@ -14,7 +14,8 @@ import type { ZdsRequest } from '../zds/messages.ts';
 import { tellCounts, type Counts, type CountsByName } from './counts.ts';
 import { ECHO_BACKLOG, ECHO_THREADS } from './serve.ts';
 
-const DOORS = [15001, 15006, 15008] as const;
+/** The last is DNS's: nobody asks there, but who serves it decides what rules a pod has, and these are to be a ztunnel's. */
+const DOORS = [15001, 15006, 15008, 15053] as const;
 /** name of the stand-in's own netns among the counts, which are otherwise by pod uid */
 export const OWN_NETNS = 'node';
 
