@@ -9,6 +9,7 @@ import { openPinnedMaps, type Maps } from '../../maps/index.ts';
 import { Netns } from '../../sys/netns.ts';
 import { openByCookie } from '../../sys/netns-search.ts';
 import type { EnrolledNetns } from '../driver.ts';
+import { unshelter } from '../istio-cni/shelter.ts';
 import { forgetOpenStreams } from '../open-streams.ts';
 import { detachPin } from './cgroup-links.ts';
 import { leaveNetns } from './leave.ts';
@@ -21,8 +22,6 @@ import { allEnrolled } from './pod-identity.ts';
 export interface Heir {
   /** its rules capture there already */
   serves: (netns: Netns) => boolean;
-  /** ours are gone */
-  handedOver: (netns: Netns) => void;
 }
 
 export interface UninstallOptions {
@@ -97,8 +96,8 @@ async function leaveAll(o: UninstallOptions, pins: Pins, maps: Maps, pods: strin
         netns = find(pod, o.procRoot);
         const heir = netns !== undefined && o.heir?.serves(netns) === true;
         await leaveNetns(path, pod.cookie, written.get(pod.cookie) ?? nothingWritten(), netns?.fd, heir ? 'successor' : o.deadlineMs);
+        if (netns !== undefined) unshelter(netns);
         if (netns !== undefined && !heir) forgetOpenStreams(netns);
-        if (netns !== undefined) o.heir?.handedOver(netns);
         pods.push(name);
         o.log.info({ pod: name, cookie: String(pod.cookie) }, 'pod taken out of the redirect');
       } catch (error) {

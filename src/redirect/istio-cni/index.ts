@@ -26,7 +26,7 @@ export { netnsOfProcesses } from './others.ts';
 export { captures, readTraces } from './traces.ts';
 
 /** For taking our redirect off a node that istio-cni serves again. */
-export const istioAsHeir = { serves: (netns: Netns): boolean => captures(readTraces(netns)), handedOver: unshelter };
+export const istioAsHeir = { serves: (netns: Netns): boolean => captures(readTraces(netns)) };
 
 export interface IstioRulesOptions {
   /** nothing is taken off: istio-cni is to have the node back */

@@ -6,6 +6,7 @@ import { Slots } from '../../base/slots.ts';
 import { Netns } from '../../sys/netns.ts';
 import { openByCookie } from '../../sys/netns-search.ts';
 import type { DatapathState, RedirectDriver } from '../driver.ts';
+import { unshelter } from '../istio-cni/shelter.ts';
 import type { Backend } from './backend.ts';
 import { NetfilterDriver } from './driver.ts';
 import { siteOf, type Enrolled } from './enrolled.ts';
@@ -102,6 +103,8 @@ export async function uninstallNetfilter(o: NetfilterOptions & { deadlineMs: num
     const faults: string[] = [];
     for (const { cookie, namespace, name } of driver.snapshot()) {
       try {
+        const netns = enrolled.get(cookie)?.netns;
+        if (netns !== undefined) unshelter(netns); // an agent that keeps istio-cni's rules has done that to every pod
         await driver.remove(cookie, 0, o.deadlineMs);
         pods.push(`${namespace}/${name}`);
       } catch (error) {

@@ -5,6 +5,8 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createLogger } from '../../../src/base/log.ts';
 import type { RedirectDriver } from '../../../src/redirect/driver.ts';
 import { createNetfilterDriver, probeNetfilter, uninstallNetfilter, type NetfilterOptions } from '../../../src/redirect/netfilter/index.ts';
+import { shelter } from '../../../src/redirect/istio-cni/shelter.ts';
+import { Netns } from '../../../src/sys/netns.ts';
 import { connect } from '../../../src/sys/socket.ts';
 import { PORTS } from '../tunnel/app.ts';
 import { eventually, TunnelScene, type App, type Pod } from '../tunnel/scene.ts';
@@ -304,6 +306,7 @@ describe.each(['iptables', 'nftables'] as const)('%s', (kind) => {
       .sort();
     second.close();
     expect(states).toEqual(['uid-client active', 'uid-web active']);
+    shelter(Netns.adopt(client.netnsFd)); // as an agent does that keeps istio-cni's rules
     expect((await uninstallNetfilter({ ...options, deadlineMs: 0 })).sort()).toEqual(['shop/client', 'shop/web']);
     for (const name of names()) expect(netnsState(name), name).toBe(before.get(name));
   });

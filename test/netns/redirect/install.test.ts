@@ -4,6 +4,7 @@ import { native } from '../../../src/sys/native.ts';
 import { Netns } from '../../../src/sys/netns.ts';
 import { createLogger } from '../../../src/base/log.ts';
 import { probeEbpf, uninstallEbpf } from '../../../src/redirect/ebpf/index.ts';
+import { shelter } from '../../../src/redirect/istio-cni/shelter.ts';
 import { programs } from '../../../src/maps/index.ts';
 import { settingsOf, tree } from '../../support/netns.ts';
 import { INSTANCE, Scene, eventually, linkOf, withFd, type Link } from './scene.ts';
@@ -129,6 +130,7 @@ test('uninstalling what a version with fewer maps left', async () => {
   using netns = Netns.open(pod.netns);
   const path = 'net/netfilter/nf_conntrack_tcp_loose';
   netns.run({ op: 'sysctl', path, value: '0' }); // as it is where rules of netfilter have been
+  shelter(netns); // as an agent does that keeps istio-cni's rules
   scene.driver.close();
   for (const name of LATER) unlinkSync(`${scene.pinDir}/maps/${name}`);
   const options = { pinDir: scene.pinDir, instance: INSTANCE, procRoot: '/proc', deadlineMs: 0, force: false };
