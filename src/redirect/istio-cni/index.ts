@@ -124,7 +124,8 @@ export class IstioRules {
     const { againMs = 600_000, keep } = this.#o;
     if (keep) return;
     for (const [cookie, pod] of [...this.#pods]) {
-      if (!pod.released || pod.clearing !== undefined) continue;
+      // one that was forgotten meanwhile has no descriptor any more
+      if (this.#pods.get(cookie) !== pod || !pod.released || pod.clearing !== undefined) continue;
       try {
         const back = captures(readTraces(pod.netns));
         pod.found ||= back;
@@ -187,15 +188,17 @@ export class IstioRules {
     this.#pods.delete(cookie);
   }
 
+  /** Own descriptor: the pod may be forgotten meanwhile, and its number be another pod's. */
   async #clear(cookie: bigint, pod: Pod): Promise<void> {
     try {
-      const traces = readTraces(pod.netns);
+      using netns = Netns.open(`/proc/self/fd/${pod.netns.fd}`);
+      const traces = readTraces(netns);
       if (isClean(traces)) return;
-      await clearCapture(this.#placeOf(pod.netns), traces);
+      await clearCapture(this.#placeOf(netns), traces);
       pod.cleared = performance.now();
       pod.fault = undefined;
       this.#o.log.info({ pod: pod.name, rules: kindsOf(traces) }, 'taken over from istio-cni: its rules capture nothing any more');
-      const rest = this.#clearRest(pod, traces)
+      const rest = this.#clearRest(pod.name, netns, traces)
         .catch((error: unknown) => this.#failed(cookie, pod, error))
         .finally(() => this.#rest.delete(rest));
       this.#rest.add(rest);
@@ -204,10 +207,10 @@ export class IstioRules {
     }
   }
 
-  /** Own descriptor: the pod may be forgotten meanwhile. */
-  async #clearRest(pod: Pod, traces: Traces): Promise<void> {
+  /** Own descriptor as well: nobody waits for it. */
+  async #clearRest(pod: string, { fd }: Netns, traces: Traces): Promise<void> {
     const { deadlineMs, pollMs = 500, log } = this.#o;
-    const netns = Netns.open(`/proc/self/fd/${pod.netns.fd}`);
+    const netns = Netns.open(`/proc/self/fd/${fd}`);
     try {
       const end = performance.now() + deadlineMs;
       while (translatedConnections(netns) > 0 && performance.now() < end) await sleep(pollMs, undefined, { signal: this.#stop.signal });
@@ -215,7 +218,7 @@ export class IstioRules {
       await clearRest(this.#placeOf(netns), readTraces(netns));
       const families = traces.iptables.filter(({ variant }) => variant === 'nft').map(({ family }) => family);
       await dropEmptyTables(this.#placeOf(netns), families);
-      log.info({ pod: pod.name, cut: left }, "istio-cni's rules are gone from a pod");
+      log.info({ pod, cut: left }, "istio-cni's rules are gone from a pod");
     } catch (error) {
       if (!this.#stop.signal.aborted) throw error;
     } finally {
