@@ -87,7 +87,6 @@ export class IstioRules {
         clearing: undefined,
       };
       this.#pods.set(netnsCookie, pod);
-      if (!this.#o.keep) unshelter(netns); // an agent before may have had that setting
     }
     if (this.#o.keep) shelter(pod.netns);
     pod.found = !isClean(readTraces(pod.netns));
@@ -106,6 +105,7 @@ export class IstioRules {
   async release(cookie: bigint): Promise<void> {
     const pod = this.#pods.get(cookie);
     if (pod === undefined || this.#o.keep) return;
+    if (!pod.released) unshelter(pod.netns); // an agent before may have kept them; by now the route is ours again
     pod.released = true;
     if (!pod.found) return;
     await (pod.clearing ??= this.#clear(cookie, pod).finally(() => (pod.clearing = undefined)));
