@@ -1,6 +1,7 @@
 /**
  * What an enrolled netns is told, beside its programs: two policy rules and a local route per family, for IPv4 one more per device,
- * three sysctls. No device is touched, but for lo, which is brought up. The rules come first and go last: a packet with our mark that finds no route meets `prohibit`, it never leaves in the clear.
+ * three sysctls. No device is touched, but for lo, which is brought up. The rules come first and go last: a packet with our mark that finds
+ * no route meets `prohibit`, it never leaves in the clear.
  * That holds for IPv6 also while no device has an IPv6 address: the rules are there wherever the kernel speaks IPv6.
  */
 import { CulvertError } from '../../base/errors.ts';
