@@ -2,6 +2,8 @@
 
 #include <bpf/bpf.h>
 
+#include <cerrno>
+#include <new>
 #include <optional>
 #include <string>
 #include <vector>
@@ -73,6 +75,8 @@ class Loading : public Napi::AsyncWorker {
       program_ = order_.load();
     } catch (const SystemError& error) {
       refusal_ = error;
+    } catch (const std::bad_alloc&) {  // of instructions or log: whoever waits must hear of it
+      refusal_ = SystemError(ENOMEM, "bpf(BPF_PROG_LOAD)");
     }
   }
   void OnOK() override {
