@@ -40,12 +40,16 @@ void update(const Napi::CallbackInfo& info, int fd, const MapShape& shape) {
   check(bpf_map_update_elem(fd, key.data(), value.data(), flags), "bpf(BPF_MAP_UPDATE_ELEM)");
 }
 
-Napi::Value remove(const Napi::CallbackInfo& info, int fd, const MapShape& shape) {
-  const Bytes key = keyOf(info[0], shape);
-  if (bpf_map_delete_elem(fd, key.data()) == 0) return Napi::Boolean::New(info.Env(), true);
+/** @return whether it was there */
+bool erase(int fd, const uint8_t* key) {
+  if (bpf_map_delete_elem(fd, key) == 0) return true;
   // A SOCKHASH whose key is absent says EINVAL before 6.x, ENOENT after: both mean "nothing there" with a key of the right size.
-  if (errno == ENOENT) return Napi::Boolean::New(info.Env(), false);
+  if (errno == ENOENT) return false;
   throw SystemError(errno, "bpf(BPF_MAP_DELETE_ELEM)");
+}
+
+Napi::Value remove(const Napi::CallbackInfo& info, int fd, const MapShape& shape) {
+  return Napi::Boolean::New(info.Env(), erase(fd, keyOf(info[0], shape).data()));
 }
 
 /** Keys one behind the other, in one call: most of what a netns may have in a map it has not. */
@@ -54,13 +58,7 @@ Napi::Value removeAll(const Napi::CallbackInfo& info, int fd, const MapShape& sh
   if (keys.size() % shape.keySize != 0)
     throw SystemError(EINVAL, "bpf(BPF_MAP)", "keys are " + std::to_string(shape.keySize) + " bytes each");
   uint32_t removed = 0;
-  for (size_t at = 0; at < keys.size(); at += shape.keySize) {
-    if (bpf_map_delete_elem(fd, keys.data() + at) == 0) {
-      removed++;
-    } else if (errno != ENOENT) {
-      throw SystemError(errno, "bpf(BPF_MAP_DELETE_ELEM)");
-    }
-  }
+  for (size_t at = 0; at < keys.size(); at += shape.keySize) removed += erase(fd, keys.data() + at) ? 1 : 0;
   return Napi::Number::New(info.Env(), removed);
 }
 

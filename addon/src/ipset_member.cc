@@ -1,7 +1,6 @@
 /** Takes an address into an ipset, or out of it; needs CAP_NET_ADMIN over that netns. */
 #include <arpa/inet.h>
 #include <linux/netfilter/ipset/ip_set.h>
-#include <linux/netfilter/nfnetlink.h>
 #include <netinet/in.h>
 
 #include <string>
@@ -9,13 +8,12 @@
 #include "address.h"
 #include "arguments.h"
 #include "netns_operation.h"
+#include "nfnetlink.h"
 
 namespace culvert {
 
 namespace {
 
-/** The oldest that every kernel with nfnetlink speaks. */
-constexpr uint8_t kIpsetProtocol = 6;
 constexpr size_t kLongestComment = 255;
 
 struct Member {
@@ -28,12 +26,9 @@ struct Member {
 /** Without NLM_F_EXCL: what is there already, or is not there to be taken out, is no fault. */
 void change(Netlink& netlink, const Member& member) {
   const char* syscall = member.add ? "IPSET_CMD_ADD" : "IPSET_CMD_DEL";
-  Netlink::Request message(static_cast<uint16_t>(NFNL_SUBSYS_IPSET << 8 | (member.add ? IPSET_CMD_ADD : IPSET_CMD_DEL)), 0);
-  auto* body = message.body<nfgenmsg>();
-  body->nfgen_family = AF_INET;
-  body->version = NFNETLINK_V0;
+  Netlink::Request message = nfnetlink::request(NFNL_SUBSYS_IPSET, member.add ? IPSET_CMD_ADD : IPSET_CMD_DEL, AF_INET);
   nlmsghdr* header = message.header();
-  mnl_attr_put_u8(header, IPSET_ATTR_PROTOCOL, kIpsetProtocol);
+  mnl_attr_put_u8(header, IPSET_ATTR_PROTOCOL, nfnetlink::kIpsetProtocol);
   mnl_attr_put_strz(header, IPSET_ATTR_SETNAME, member.set.c_str());
   nlattr* data = mnl_attr_nest_start(header, IPSET_ATTR_DATA);
   nlattr* ip = mnl_attr_nest_start(header, IPSET_ATTR_IP);

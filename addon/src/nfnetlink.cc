@@ -2,11 +2,12 @@
  * What netfilter of a netns has: who uses an ipset, which sets a table's rules look into, which chains there are. Only read; needs CAP_NET_ADMIN over that
  * netns. Asking makes the kernel load the module of ipset or nftables when it is one and not there yet.
  */
+#include "nfnetlink.h"
+
 #include <arpa/inet.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/ipset/ip_set.h>
 #include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
 
 #include <map>
 #include <set>
@@ -17,10 +18,7 @@
 
 namespace culvert {
 
-namespace {
-
-/** The oldest that every kernel with nfnetlink speaks. */
-constexpr uint8_t kIpsetProtocol = 6;
+namespace nfnetlink {
 
 Netlink::Request request(uint8_t subsystem, uint8_t command, uint8_t family) {
   Netlink::Request request(static_cast<uint16_t>(subsystem << 8 | command), 0);
@@ -30,8 +28,28 @@ Netlink::Request request(uint8_t subsystem, uint8_t command, uint8_t family) {
   return request;
 }
 
-/** A dump of nothing: EINVAL is what nfnetlink says of a subsystem that this kernel does not have. */
-bool isAbsent(const SystemError& error) { return error.error() == ENOENT || error.error() == EINVAL; }
+void dump(Netlink& netlink, Netlink::Request request, const char* syscall, const std::function<void()>& restart,
+          const Netlink::Visit& visit) {
+  try {
+    netlink.dump(request, syscall, restart, visit);
+  } catch (const SystemError& error) {
+    // EINVAL is what nfnetlink says of a subsystem that this kernel does not have
+    if (error.error() != ENOENT && error.error() != EINVAL) throw;
+  }
+}
+
+std::string textOf(const nlattr* attribute) {
+  const std::string text(static_cast<const char*>(mnl_attr_get_payload(attribute)), mnl_attr_get_payload_len(attribute));
+  return text.substr(0, text.find('\0'));
+}
+
+}  // namespace nfnetlink
+
+namespace {
+
+using nfnetlink::dump;
+using nfnetlink::request;
+using nfnetlink::textOf;
 
 const nlattr* find(Attributes attributes, uint16_t type) {
   for (const nlattr* attribute : attributes) {
@@ -40,29 +58,20 @@ const nlattr* find(Attributes attributes, uint16_t type) {
   return nullptr;
 }
 
-std::string textOf(const nlattr* attribute) {
-  const std::string text(static_cast<const char*>(mnl_attr_get_payload(attribute)), mnl_attr_get_payload_len(attribute));
-  return text.substr(0, text.find('\0'));
-}
-
 uint32_t ipsetReferences(Netlink& netlink, const std::string& name) {
   uint32_t references = 0;
   Netlink::Request message = request(NFNL_SUBSYS_IPSET, IPSET_CMD_LIST, AF_INET);
-  mnl_attr_put_u8(message.header(), IPSET_ATTR_PROTOCOL, kIpsetProtocol);
+  mnl_attr_put_u8(message.header(), IPSET_ATTR_PROTOCOL, nfnetlink::kIpsetProtocol);
   mnl_attr_put_strz(message.header(), IPSET_ATTR_SETNAME, name.c_str());
   // Without the members, of which there may be thousands.
   mnl_attr_put_u32(message.header(), IPSET_ATTR_FLAGS | NLA_F_NET_BYTEORDER, htonl(IPSET_FLAG_LIST_HEADER));
-  try {
-    netlink.dump(
-        message, "IPSET_CMD_LIST", [&] { references = 0; },
-        [&](const nlmsghdr* header) {
-          const nlattr* data = find(Attributes(header, sizeof(nfgenmsg)), IPSET_ATTR_DATA);
-          const nlattr* count = data == nullptr ? nullptr : find(Attributes(data), IPSET_ATTR_REFERENCES);
-          if (count != nullptr && mnl_attr_get_payload_len(count) >= 4) references = ntohl(mnl_attr_get_u32(count));
-        });
-  } catch (const SystemError& error) {
-    if (!isAbsent(error)) throw;
-  }
+  dump(
+      netlink, message, "IPSET_CMD_LIST", [&] { references = 0; },
+      [&](const nlmsghdr* header) {
+        const nlattr* data = find(Attributes(header, sizeof(nfgenmsg)), IPSET_ATTR_DATA);
+        const nlattr* count = data == nullptr ? nullptr : find(Attributes(data), IPSET_ATTR_REFERENCES);
+        if (count != nullptr && mnl_attr_get_payload_len(count) >= 4) references = ntohl(mnl_attr_get_u32(count));
+      });
   return references;
 }
 
@@ -88,12 +97,8 @@ std::set<std::string> nftLookups(Netlink& netlink, const std::string& table) {
       if (std::string set = lookupOf(expression); !set.empty()) sets.insert(std::move(set));
     }
   };
-  try {
-    netlink.dump(
-        message, "NFT_MSG_GETRULE", [&] { sets.clear(); }, visit);
-  } catch (const SystemError& error) {
-    if (!isAbsent(error)) throw;
-  }
+  dump(
+      netlink, message, "NFT_MSG_GETRULE", [&] { sets.clear(); }, visit);
   return sets;
 }
 
@@ -120,25 +125,19 @@ std::map<std::string, uint32_t> nftChains(Netlink& netlink) {
     if (table == nullptr || chain == nullptr) return {};
     return std::string(familyName(body->nfgen_family)) + " " + textOf(table) + " " + textOf(chain);
   };
-  try {
-    Netlink::Request all = request(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC);
-    netlink.dump(
-        all, "NFT_MSG_GETCHAIN", [&] { chains.clear(); },
-        [&](const nlmsghdr* header) { chains.emplace(nameOf(header, NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME), 0); });
-    if (chains.empty()) return chains;
-    Netlink::Request rules = request(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE, NFPROTO_UNSPEC);
-    netlink.dump(
-        rules, "NFT_MSG_GETRULE",
-        [&] {
-          for (auto& [chain, count] : chains) count = 0;
-        },
-        [&](const nlmsghdr* header) {
-          const auto found = chains.find(nameOf(header, NFTA_RULE_TABLE, NFTA_RULE_CHAIN));
-          if (found != chains.end()) found->second++;
-        });
-  } catch (const SystemError& error) {
-    if (!isAbsent(error)) throw;
-  }
+  dump(
+      netlink, request(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN, NFPROTO_UNSPEC), "NFT_MSG_GETCHAIN", [&] { chains.clear(); },
+      [&](const nlmsghdr* header) { chains.emplace(nameOf(header, NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME), 0); });
+  if (chains.empty()) return chains;
+  dump(
+      netlink, request(NFNL_SUBSYS_NFTABLES, NFT_MSG_GETRULE, NFPROTO_UNSPEC), "NFT_MSG_GETRULE",
+      [&] {
+        for (auto& [chain, count] : chains) count = 0;
+      },
+      [&](const nlmsghdr* header) {
+        const auto found = chains.find(nameOf(header, NFTA_RULE_TABLE, NFTA_RULE_CHAIN));
+        if (found != chains.end()) found->second++;
+      });
   return chains;
 }
 

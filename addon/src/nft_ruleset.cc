@@ -5,7 +5,6 @@
 #include <endian.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
-#include <linux/netfilter/nfnetlink.h>
 
 #include <cstring>
 #include <set>
@@ -14,10 +13,14 @@
 #include <vector>
 
 #include "netns_operation.h"
+#include "nfnetlink.h"
 
 namespace culvert {
 
 namespace {
+
+using nfnetlink::dump;
+using nfnetlink::textOf;
 
 struct Ruleset {
   std::string words;
@@ -26,11 +29,6 @@ struct Ruleset {
 };
 
 uint8_t familyOf(const nlmsghdr* header) { return static_cast<const nfgenmsg*>(mnl_nlmsg_get_payload(header))->nfgen_family; }
-
-std::string textOf(const nlattr* attribute) {
-  const std::string text(static_cast<const char*>(mnl_attr_get_payload(attribute)), mnl_attr_get_payload_len(attribute));
-  return text.substr(0, text.find('\0'));
-}
 
 /** With its length and type, so that no two sequences of attributes read the same. */
 void append(std::string& words, const nlattr* attribute) { words.append(reinterpret_cast<const char*>(attribute), attribute->nla_len); }
@@ -89,37 +87,27 @@ void appendRule(Ruleset& ruleset, const nlmsghdr* header) {
   ruleset.packets.emplace_back(std::to_string(familyOf(header)) + " " + table + " " + chain, packets);
 }
 
-/** Nothing, where the kernel has no nf_tables: EINVAL is what nfnetlink says of a subsystem that is not there. */
-void dump(Netlink& netlink, uint8_t command, const char* syscall, const std::function<void()>& restart, const Netlink::Visit& visit) {
-  Netlink::Request request(static_cast<uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | command), 0);
-  auto* body = request.body<nfgenmsg>();
-  body->nfgen_family = NFPROTO_UNSPEC;
-  body->version = NFNETLINK_V0;
-  try {
-    netlink.dump(request, syscall, restart, visit);
-  } catch (const SystemError& error) {
-    if (error.error() != ENOENT && error.error() != EINVAL) throw;
-  }
-}
+Netlink::Request all(uint8_t command) { return nfnetlink::request(NFNL_SUBSYS_NFTABLES, command, NFPROTO_UNSPEC); }
 
 Ruleset read(Netlink& netlink) {
   Ruleset ruleset;
   std::string tables;
   std::string chains;
   dump(
-      netlink, NFT_MSG_GETTABLE, "NFT_MSG_GETTABLE", [&] { tables.clear(); },
+      netlink, all(NFT_MSG_GETTABLE), "NFT_MSG_GETTABLE", [&] { tables.clear(); },
       [&](const nlmsghdr* header) {
         appendOnly(tables, header, {NFTA_TABLE_NAME, NFTA_TABLE_FLAGS});
       });
   if (tables.empty()) return ruleset;
   dump(
-      netlink, NFT_MSG_GETCHAIN, "NFT_MSG_GETCHAIN", [&] { chains.clear(); },
+      netlink, all(NFT_MSG_GETCHAIN), "NFT_MSG_GETCHAIN", [&] { chains.clear(); },
       [&](const nlmsghdr* header) {
         appendOnly(chains, header,
                    {NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY, NFTA_CHAIN_TYPE, NFTA_CHAIN_FLAGS});
       });
   dump(
-      netlink, NFT_MSG_GETRULE, "NFT_MSG_GETRULE", [&] { ruleset = {}; }, [&](const nlmsghdr* header) { appendRule(ruleset, header); });
+      netlink, all(NFT_MSG_GETRULE), "NFT_MSG_GETRULE", [&] { ruleset = {}; },
+      [&](const nlmsghdr* header) { appendRule(ruleset, header); });
   ruleset.words = tables + chains + ruleset.words;
   return ruleset;
 }
