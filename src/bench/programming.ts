@@ -2,12 +2,12 @@
 import { describe } from '../base/errors.ts';
 import type { LabPaths } from '../lab/paths.ts';
 import { createNetns, ipBatch, removeNetns } from '../lab/network/netns.ts';
-import { wire } from '../maps/layout.ts';
 import { native } from '../sys/native.ts';
 import { Netns } from '../sys/netns.ts';
 import { balanced } from './interleave.ts';
 import { programmersOf, programmingNode, type Programmer } from './programmers.ts';
 import type { Sample, Scenario, TunnelKind } from './report.ts';
+import { tunnelDoors } from './stand-in.ts';
 import { median } from 'simple-statistics';
 
 /** Netns per programmer and round; a sample is the median over them. */
@@ -80,12 +80,7 @@ async function measureOne(programmer: Programmer, lab: LabPaths, at: { round: nu
  */
 function listenAsTunnel(path: string): number[] {
   using netns = Netns.open(path);
-  return [wire.PORT_OUTBOUND, wire.PORT_INBOUND, wire.PORT_HBONE, wire.PORT_DNS].map((port) =>
-    native.netnsSocket(netns.fd, {
-      ...{ family: 6, type: 'tcp', v6only: false, mark: wire.MARK_TUNNEL, reusePort: true, transparent: true },
-      ...{ bind: { address: '::', port }, listen: { backlog: 1 } },
-    }),
-  );
+  return tunnelDoors().map((door) => native.netnsSocket(netns.fd, door));
 }
 
 /** The median of what it takes in each. */

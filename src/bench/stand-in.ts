@@ -7,15 +7,13 @@
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { createLogger } from '../base/log.ts';
-import { native, type EchoServer } from '../sys/native.ts';
-import { TUNNEL_MARK } from '../tunnel/ports.ts';
+import { TUNNEL_PORTS, wire } from '../maps/layout.ts';
+import { native, type EchoServer, type SocketOptions } from '../sys/native.ts';
 import { ZdsClient } from '../zds/client.ts';
 import type { ZdsRequest } from '../zds/messages.ts';
 import { tellCounts, type Counts, type CountsByName } from './counts.ts';
 import { ECHO_BACKLOG, ECHO_THREADS } from './serve.ts';
 
-/** The last is DNS's: nobody asks there, but who serves it decides what rules a pod has, and these are to be a ztunnel's. */
-const DOORS = [15001, 15006, 15008, 15053] as const;
 /** name of the stand-in's own netns among the counts, which are otherwise by pod uid */
 export const OWN_NETNS = 'node';
 
@@ -59,12 +57,24 @@ function obey(server: EchoServer, served: Served, request: ZdsRequest, netnsFd: 
 }
 
 function listenIn(server: EchoServer, netnsFd: number): number[] {
-  return DOORS.map((port) =>
-    server.listen(netnsFd, {
-      ...{ family: 6, type: 'tcp', v6only: false, mark: TUNNEL_MARK, reuseAddr: true, reusePort: true, transparent: true, noDelay: true },
-      ...{ bind: { address: '::', port }, listen: { backlog: ECHO_BACKLOG } },
-    }),
-  );
+  return tunnelDoors().map((door) => server.listen(netnsFd, door));
+}
+
+/** DNS's among them: nobody asks there, but who serves it decides what rules a pod has, and these are to be a ztunnel's. */
+export function tunnelDoors(): SocketOptions[] {
+  return TUNNEL_PORTS.map((port) => ({
+    ...{
+      family: 6,
+      type: 'tcp',
+      v6only: false,
+      mark: wire.MARK_TUNNEL,
+      reuseAddr: true,
+      reusePort: true,
+      transparent: true,
+      noDelay: true,
+    },
+    ...{ bind: { address: '::', port }, listen: { backlog: ECHO_BACKLOG } },
+  }));
 }
 
 function countsOf(server: EchoServer, served: Served): CountsByName {

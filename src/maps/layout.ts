@@ -30,6 +30,9 @@ export type Pod = Struct<'pod'>;
 export type Owner = Struct<'owner'>;
 
 export const wire = enums.wire;
+
+/** Where a tunnel listens in each netns. */
+export const TUNNEL_PORTS = [wire.PORT_OUTBOUND, wire.PORT_INBOUND, wire.PORT_HBONE, wire.PORT_DNS] as const;
 export const podState = enums.pod_state;
 export const podFlag = enums.pod_flag;
 

@@ -3,10 +3,9 @@
  * through the tunnel would leave by eth0: such a port gets no inbound. LISTEN_CB sees one that starts while the pod is enrolled;
  * here all are found, also those that were there before, and those whose mark was set later.
  */
-import { wire } from '../../maps/index.ts';
+import { TUNNEL_PORTS, wire } from '../../maps/index.ts';
 import type { DiagSocket } from '../../sys/native.ts';
 import type { Netns } from '../../sys/netns.ts';
-import { TUNNEL_PORTS } from './pod-entries.ts';
 
 /** Each is a line in the log and an Event, and an app may have as many as there are ports. */
 const MOST_SENTENCES = 8;

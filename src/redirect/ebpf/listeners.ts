@@ -2,11 +2,10 @@
  * The tunnel's listeners of one netns in the SOCKHASH. Usually the kernel registers them at listen(2); a listener that was there
  * before the programs is found in the tunnel's process and taken by its fd.
  */
-import { wire, type Maps } from '../../maps/index.ts';
+import { TUNNEL_PORTS, wire, type Maps } from '../../maps/index.ts';
 import { native, type DiagSocket } from '../../sys/native.ts';
 import type { Netns } from '../../sys/netns.ts';
 import { socketFds } from '../../sys/procfs.ts';
-import { TUNNEL_PORTS } from './pod-entries.ts';
 
 const TCP_LISTEN = 10;
 

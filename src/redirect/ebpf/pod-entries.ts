@@ -1,11 +1,8 @@
 /** What the maps hold of one netns, beside its `pods` entry: addresses, and what must go when it leaves. */
 import { isSystem } from '../../base/errors.ts';
-import { deleteCounters, formatAddress, parseAddress, wire, type Maps } from '../../maps/index.ts';
+import { deleteCounters, formatAddress, parseAddress, TUNNEL_PORTS, wire, type Maps } from '../../maps/index.ts';
 import type { Address } from '../../sys/native.ts';
 import { isOfPod } from './netns-settings.ts';
-
-/** Ports the tunnel listens on in each netns. */
-export const TUNNEL_PORTS = [wire.PORT_OUTBOUND, wire.PORT_INBOUND, wire.PORT_HBONE, wire.PORT_DNS] as const;
 
 /** Addresses of one netns as last written. Only this process writes them, so after the first reading memory is the truth. */
 export interface Written {

@@ -2,10 +2,9 @@
  * Listeners on the tunnel's ports that are not the tunnel's. They are never handed anything that is captured, but while one is there
  * without SO_REUSEPORT, the tunnel cannot listen.
  */
-import type { Maps } from '../../maps/index.ts';
+import { TUNNEL_PORTS, type Maps } from '../../maps/index.ts';
 import type { Netns } from '../../sys/netns.ts';
 import { slotsOf } from './listeners.ts';
-import { TUNNEL_PORTS } from './pod-entries.ts';
 import { isOpaque } from './transparency.ts'; // what transparency.ts says of it is the reason why it is not registered
 
 /** One sentence per port. @throws CulvertError SYSTEM when the netns cannot be read */

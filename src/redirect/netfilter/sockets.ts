@@ -1,5 +1,5 @@
 /** What the tunnel has in a pod's netns, through inet_diag: its sockets carry mark 0x539. */
-import { wire } from '../../maps/layout.ts';
+import { TUNNEL_PORTS, wire } from '../../maps/layout.ts';
 import type { DiagSocket } from '../../sys/native.ts';
 import type { Netns } from '../../sys/netns.ts';
 
@@ -8,7 +8,6 @@ const OPEN: ReadonlySet<number> = new Set([1, 3, 4, 8]);
 const TCP_LISTEN = 10;
 const FIRST_PAUSE_MS = 2;
 const LONGEST_PAUSE_MS = 50;
-const PORTS: readonly number[] = [wire.PORT_OUTBOUND, wire.PORT_INBOUND, wire.PORT_HBONE, wire.PORT_DNS];
 const tunnels = { mark: wire.MARK_TUNNEL, mask: wire.MARK_MASK } as const;
 
 /** The ebpf driver gives the 15001 listener mark 0x111, which it keeps when the pod moves from there, and what it accepts has it, too. */
@@ -19,7 +18,7 @@ const wasEbpfs = ({ mark, sport }: DiagSocket): boolean => (mark & wire.MARK_MAS
 export function tunnelListeners(netns: Netns): { port: number; alive: boolean }[] {
   const sockets = netns.run({ op: 'sockets', ...either, listening: true });
   const ports = new Set(sockets.filter((socket) => isTunnels(socket) || wasEbpfs(socket)).map(({ sport }) => sport));
-  return PORTS.filter((port) => ports.has(port)).map((port) => ({ port, alive: true }));
+  return TUNNEL_PORTS.filter((port) => ports.has(port)).map((port) => ({ port, alive: true }));
 }
 
 /** Sockets of captured connections: what was accepted on a redirected port, and what goes on to the application as its client. */
