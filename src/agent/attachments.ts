@@ -7,9 +7,10 @@
  * live beside the sockets: a reboot, which ends every sandbox, empties that directory. Not synced to disk for the same reason.
  * Entries whose DEL came while the agent was away are pruned once their netns is gone.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { replaceFile } from '../base/atomic-file.ts';
 import { CulvertError, describe } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 
@@ -52,8 +53,7 @@ export class Attachments {
     this.#known.set(name, { network, containerId, ifname, netns, podNamespace, podName, podUid });
     const path = join(this.#directory, name);
     try {
-      writeFileSync(`${path}.tmp`, JSON.stringify(this.#known.get(name)), { mode: 0o600 });
-      renameSync(`${path}.tmp`, path);
+      replaceFile(path, JSON.stringify(this.#known.get(name)), 0o600);
     } catch (error) {
       // no reason to refuse a pod: what is lost is a DEL by container id alone after the next start of the agent
       this.#log.warn({ file: path, error: describe(error) }, 'attachment not written');

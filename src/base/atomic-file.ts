@@ -1,4 +1,5 @@
 /** A file that readers see whole: old content or new, never half of it. */
+import { renameSync, writeFileSync } from 'node:fs';
 import { mkdir, open, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
@@ -20,4 +21,10 @@ export async function writeAtomically(path: string, text: string, mode = 0o644):
   } finally {
     await directory.close();
   }
+}
+
+/** The same without waiting for a disk, for what may go with the machine's power. The directory must exist. */
+export function replaceFile(path: string, text: string, mode: number): void {
+  writeFileSync(`${path}.tmp`, text, { mode });
+  renameSync(`${path}.tmp`, path);
 }

@@ -9,7 +9,7 @@ import type { Logger } from '../../base/log.ts';
 import { Netns } from '../../sys/netns.ts';
 import type { DatapathState } from '../driver.ts';
 import type { Backend, Found, Member, Site } from '../netfilter/backend.ts';
-import { demand, demandAll, lastWords, runAll, runAllSync, type Command, type CommandResult, type Place } from '../netfilter/command.ts';
+import { demandAll, demandAllSync, lastWords, runAll, type Command, type Place } from '../netfilter/command.ts';
 import { Memo, type Asked, type Packets } from '../netfilter/memo.ts';
 import { nodeRules, podRules, type Family, type Shape, type Stage } from '../netfilter/rules.ts';
 import { membersOf, setsGone, setsMade } from './ipset.ts';
@@ -85,13 +85,13 @@ export class Iptables implements Backend {
   async read(site: Site): Promise<FoundRules> {
     const known = this.#recall(site);
     if (known instanceof FoundRules) return known;
-    return this.#found(site, known, await runAll(this.#place(site), this.#saves(site)));
+    return this.#found(site, known, await demandAll(this.#place(site), this.#saves(site)));
   }
 
   readSync(site: Site): FoundRules {
     const known = this.#recall(site);
     if (known instanceof FoundRules) return known;
-    return this.#found(site, known, runAllSync(this.#place(site), this.#saves(site)));
+    return this.#found(site, known, demandAllSync(this.#place(site), this.#saves(site)));
   }
 
   async write(site: Site, shape: Shape, stage: Stage, from: DatapathState | Found): Promise<void> {
@@ -126,7 +126,7 @@ export class Iptables implements Backend {
   /** The sets first: the rule is refused without them. */
   async writeNode(netnsFd: number, members: readonly Member[]): Promise<void> {
     const node = { netnsFd };
-    await demandAll(node, [ipset(setsMade(members))]);
+    await demandAll(node, [{ argv: ['ipset', '-exist', 'restore'], input: setsMade(members) }]);
     await this.#onNode(netnsFd, (family): Wanted => {
       const specs = ofFamily(nodeRules(), family).map((rule) => ({ id: rule.id, spec: specOf(rule, family) }));
       return new Map([['nat', { chains: new Map([[CHAIN.postrouting, specs]]), jumps: [`${BASE.postrouting} -j ${CHAIN.postrouting}`] }]]);
@@ -213,15 +213,10 @@ export class Iptables implements Backend {
     return this.#families(site).map(([, program]) => ({ argv: [`${program}-save`, '-c'] }));
   }
 
-  #found(site: Site, asked: Asked | undefined, results: readonly CommandResult[]): FoundRules {
+  #found(site: Site, asked: Asked | undefined, texts: readonly string[]): FoundRules {
     const families = this.#families(site);
     if (families.length === 0) throw new CulvertError('SYSTEM', `read rules of netns ${site.netnsFd}: no iptables for it`);
-    const saved: PerFamily = new Map(
-      results.map((result, i) => {
-        const [family, program] = families[i] ?? [4, 'iptables'];
-        return [family, parseSaved(demand([`${program}-save`, '-c'], result))];
-      }),
-    );
+    const saved: PerFamily = new Map(families.map(([family], i) => [family, parseSaved(texts[i] ?? '')]));
     if (asked !== undefined) this.#memo.keep(site.netnsFd, site.families.join(), asked, saved);
     return new FoundRules(saved);
   }
@@ -251,8 +246,4 @@ function restore(program: string, plan: string): Command[] {
 
 function nft(lines: readonly string[]): Command[] {
   return lines.length === 0 ? [] : [{ argv: ['nft', '-f', '-'], input: lines.join('') }];
-}
-
-function ipset(input: string): Command {
-  return { argv: ['ipset', '-exist', 'restore'], input };
 }

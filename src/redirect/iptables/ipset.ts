@@ -19,12 +19,15 @@ export function setsMade(members: readonly Member[]): string {
 export function membersOf(add: boolean, members: readonly Member[]): NetnsOp[] {
   return members.map(({ address, uid }) => {
     const family = familyOf(address);
-    return { op: 'ipset-member', add, family, name: PROBE_SET[family], address, comment: uid.replaceAll('"', '') };
+    return { op: 'ipset-member', add, family, name: PROBE_SET[family], address, comment: commentOf(uid) };
   });
 }
 
+/** ipset knows no way to write a quote inside of quotes. */
+const commentOf = (uid: string): string => uid.replaceAll('"', '');
+
 function added(set: string, members: readonly Member[]): string {
-  return members.map(({ address, uid }) => `add ${set} ${address} comment "${uid.replaceAll('"', '')}"\n`).join('');
+  return members.map(({ address, uid }) => `add ${set} ${address} comment "${commentOf(uid)}"\n`).join('');
 }
 
 export function setsGone(): string[] {

@@ -122,7 +122,14 @@ export function demand(argv: readonly string[], result: CommandResult): string {
 
 /** @throws CulvertError SYSTEM with the last words of the first that failed */
 export async function demandAll(place: Place, commands: readonly Command[]): Promise<string[]> {
-  const results = await runAll(place, commands);
+  return demandEach(commands, await runAll(place, commands));
+}
+
+export function demandAllSync(place: Place, commands: readonly Command[]): string[] {
+  return demandEach(commands, runAllSync(place, commands));
+}
+
+function demandEach(commands: readonly Command[], results: readonly CommandResult[]): string[] {
   return results.map((result, i) => demand(commands[i]?.argv ?? [], result));
 }
 

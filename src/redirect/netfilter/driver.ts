@@ -16,7 +16,7 @@ import { isInterface, type Shape, type Stage } from './rules.ts';
 import { inspect, nameOf, put, takeBack } from './settings.ts';
 import { capturedConnections, endCaptured, tunnelListeners } from './sockets.ts';
 import { countersFrom, talliesFrom } from './tallies.ts';
-import { someAtATime, together } from './together.ts';
+import { together } from './together.ts';
 import { Translations } from './translations.ts';
 
 export interface NetfilterParts {
@@ -364,10 +364,15 @@ export class NetfilterDriver implements RedirectDriver {
 
   /** Some at a time. Never rejects. */
   async #each(action: (cookie: bigint, entry: Enrolled) => Promise<void>, failed: string): Promise<void> {
-    await someAtATime(AT_ONCE, this.#enrolled, ([cookie, entry]) => action(cookie, entry), {
-      goOn: () => !this.#closed,
-      failed: ([cookie], error) => this.#log.warn({ cookie: String(cookie), error: describe(error) }, failed),
-    });
+    const slots = new Slots(AT_ONCE);
+    const one = async (cookie: bigint, entry: Enrolled): Promise<void> => {
+      try {
+        if (!this.#closed) await action(cookie, entry);
+      } catch (error) {
+        this.#log.warn({ cookie: String(cookie), error: describe(error) }, failed);
+      }
+    };
+    await Promise.all([...this.#enrolled].map(([cookie, entry]) => slots.run(() => one(cookie, entry))));
   }
 
   #talliesOf(cookie: bigint, entry: Enrolled, found: Found): Tally[] {

@@ -2,9 +2,10 @@
  * Who is behind the redirect, kept over restarts of the agent: a small file per netns, named by its cookie. What state its rules are in
  * is the kernel's to say; that a netns is gone is seen by its cookie no longer being anywhere.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { replaceFile } from '../../base/atomic-file.ts';
 import { describe } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 
@@ -51,9 +52,7 @@ export class Records {
 
   /** Whole or not at all. Nothing waits for a disk: what it tells goes with the machine's power, and so may it. */
   write(record: NetnsRecord): void {
-    const path = this.#path(record.cookie);
-    writeFileSync(`${path}.tmp`, JSON.stringify(record), { mode: 0o600 });
-    renameSync(`${path}.tmp`, path);
+    replaceFile(this.#path(record.cookie), JSON.stringify(record), 0o600);
   }
 
   remove(cookie: bigint): void {
